@@ -1,0 +1,1 @@
+"""Keys, signed messages, encrypted documents and the receipt chain."""

@@ -1,0 +1,1 @@
+"""Printers: the language (escpos), the dialogue (book_printer), the lines (transport_*)."""

@@ -1,0 +1,1 @@
+"""What brings messages in and takes receipts out."""

@@ -1,0 +1,1 @@
+"""The data page: MRZ (Doc 9303), layout and raster."""

@@ -1,0 +1,1 @@
+"""The journaled queue: state tables, recovery rules, the journal and its projections."""
