@@ -396,7 +396,15 @@ def load_settings(path: Path | None = None) -> Settings:
         ConfigurationInvalid: one line with file, key, what was found and what is allowed.
     """
     file = configuration_path(path)
-    table = _read_table(file)
+    return settings_from(_read_table(file), file)
+
+
+def settings_from(table: dict[str, Any], file: Path) -> Settings:
+    """Settings from what a TOML reader made of ``file``.
+
+    Raises:
+        ConfigurationInvalid: as :func:`load_settings`.
+    """
     try:
         return Settings.model_validate(table, context=_bases(table, file))
     except ValidationError as error:
@@ -448,7 +456,7 @@ def _missing(key: str) -> None:
 
 def _explain(detail: ErrorDetails) -> str:
     """One line without the file: key, what was found, what is allowed."""
-    keys = [str(part) for part in detail["loc"] if part != "[key]"]
+    keys = [_escaped(str(part)) for part in detail["loc"] if part != "[key]"]
     match detail["type"]:
         case "missing":
             return f"{'.'.join(keys)}: found nothing; needed: {_allowed(keys)}"
@@ -497,7 +505,11 @@ def _shown(value: object) -> str:
         case dict():
             text = "a table"
         case str():
-            text = f'"{value.encode("unicode_escape").decode("ascii")}"'
+            text = f'"{_escaped(value)}"'
         case _:
             text = str(value)
     return text if len(text) <= SHOWN_LENGTH_MAX else f"{text[: SHOWN_LENGTH_MAX - 1]}…"
+
+
+def _escaped(text: str) -> str:
+    return text.encode("unicode_escape").decode("ascii")
