@@ -1,0 +1,531 @@
+"""The journal: SQLite, one append-only table of events, everything else its projection.
+
+A change is made by an operation that gets a ``Transaction``; it puts rows and ends with ``note`` or
+``receipt``, which journal the rows it put (and the signed receipt) as one event. Several operations may
+share one durable commit, each in a savepoint of its own. WAL with ``synchronous=FULL`` (docs/adr/0002).
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+import apsw
+
+from agent.clock import Clock
+from agent.crypto import jose, receipts
+from agent.crypto.keys import StationKeys
+from agent.errors import DiskFull, JournalDamaged
+from agent.queue.known_time import KnownTime
+from agent.queue.migrations import MIGRATIONS, SCHEMA_VERSION
+
+APPLICATION_ID = 0x70704167  # "ppAg"
+PAGE_SIZE = 8192  # bytes; fits three 2 KB records
+BUSY_TIMEOUT_MS = 5_000
+CHECKPOINT_PAGES = 1_000  # pages in the WAL before a checkpoint is worth it
+
+# The projection tables and the column that keys them.
+TABLES: Mapping[str, str] = {
+    "jobs": "number",
+    "books": "id",
+    "attempts": "id",
+    "messages": "seq",
+    "kept": "id",
+    "gaps": "first",
+    "printers": "name",
+    "counters": "serial",
+    "technicians": "name",
+    "station": "key",
+    "signers": "number",
+}
+
+T = TypeVar("T")
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """One event as the listeners get it after its commit was durable."""
+
+    id: int
+    kind: str
+    job: str | None
+    seq: int | None
+
+
+@dataclass(slots=True)
+class _Head:
+    """The end of the receipt chain."""
+
+    seq: int
+    hash: str
+
+
+class Reader:
+    """Questions to one connection; rows are dicts of column to value."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+
+    def rows(self, sql: str, bindings: Sequence[Any] = ()) -> Iterator[Row]:
+        """The rows of a SELECT."""
+        cursor = self._connection.execute(sql, tuple(bindings))
+        try:
+            names = [column[0] for column in cursor.get_description()]
+        except apsw.ExecutionCompleteError:
+            return
+        for values in cursor:
+            yield dict(zip(names, values, strict=True))
+
+    def row(self, sql: str, bindings: Sequence[Any] = ()) -> Row | None:
+        """The first row, or None."""
+        for row in self.rows(sql, bindings):
+            return row
+        return None
+
+    def value(self, sql: str, bindings: Sequence[Any] = ()) -> Any:
+        """The first column of the first row, or None."""
+        row = self.row(sql, bindings)
+        return None if row is None else next(iter(row.values()))
+
+    def get(self, table: str, key: Any) -> Row | None:
+        """One row of a projection table by its key."""
+        return self.row(f"SELECT * FROM {table} WHERE {TABLES[table]} = ?", (key,))  # noqa: S608 - names of our own
+
+    def station(self, key: str, default: Any = None) -> Any:
+        """One value of the station's own settings, e.g. ``retired``."""
+        row = self.get("station", key)
+        return default if row is None else row["value"]
+
+
+class Transaction(Reader):
+    """What an operation may do; every put must be journaled by ``note`` or ``receipt`` before it ends.
+
+    Attributes:
+        now: The wall clock, taken once for the operation.
+        clock_trusted: Whether that clock may date and expire things (CONTRACT section 7).
+    """
+
+    def __init__(self, journal: Journal, now: int) -> None:
+        super().__init__(journal.connection)
+        self._journal = journal
+        self._changes: list[list[Any]] = []
+        self.recorded: list[Recorded] = []
+        self.now = now
+
+    @property
+    def clock_trusted(self) -> bool:
+        return self._journal.known_time.trusted(self.now)
+
+    @property
+    def time_for_expiry(self) -> int:
+        """The time against which windows are held: the clock, or the known time while that one is untrusted."""
+        known = self._journal.known_time.known
+        return self.now if self.clock_trusted or known is None else known
+
+    def put(self, table: str, key: Any, **columns: Any) -> None:
+        """Inserts or updates one row of a projection table."""
+        name = TABLES[table]
+        names = ", ".join([name, *columns])
+        marks = ", ".join("?" * (len(columns) + 1))
+        updates = ", ".join(f"{column} = excluded.{column}" for column in columns)
+        known = self._connection.execute(f"SELECT 1 FROM {table} WHERE {name} = ?", (key,)).get  # noqa: S608 - names of our own
+        if known is None:
+            sql = f"INSERT INTO {table} ({names}) VALUES ({marks})"  # noqa: S608 - names of our own
+            self._connection.execute(sql, (key, *columns.values()))
+        else:
+            updates = ", ".join(f"{column} = ?" for column in columns)
+            sql = f"UPDATE {table} SET {updates} WHERE {name} = ?"  # noqa: S608 - names of our own
+            self._connection.execute(sql, (*columns.values(), key))
+        self._changes.append([table, key, columns])
+
+    def drop(self, table: str, key: Any) -> None:
+        """Removes one row of a projection table."""
+        sql = f"DELETE FROM {table} WHERE {TABLES[table]} = ?"  # noqa: S608 - names of our own
+        self._connection.execute(sql, (key,))
+        self._changes.append([table, key, None])
+
+    def execute(self, sql: str, bindings: Sequence[Any] = ()) -> None:
+        """Writes to a table that is no projection (documents)."""
+        self._connection.execute(sql, tuple(bindings))
+
+    def next_key(self, table: str) -> int:
+        """The key after the greatest one of a table with integer keys."""
+        name = TABLES[table]
+        return int(self.value(f"SELECT coalesce(max({name}), 0) + 1 FROM {table}"))  # noqa: S608 - names of our own
+
+    def note(self, kind: str, *, job: str | None = None) -> None:
+        """Journals the rows put so far as one event without a receipt."""
+        self._insert_event(kind, job, None, None, None, None)
+
+    def receipt(
+        self,
+        event: str,
+        *,
+        actor: str,
+        job: str | None = None,
+        state: str | None = None,
+        reasons: Sequence[str] | None = None,
+        book: str | None = None,
+        evidence: Mapping[str, Any] | None = None,
+        note: str | None = None,
+        seq: int | None = None,
+    ) -> int:
+        """Journals the rows put so far with a signed receipt (CONTRACT section 3.4); gives its ``seq``.
+
+        ``seq`` is given only for ``journal-resumed``, the one receipt that may jump.
+        """
+        journal = self._journal
+        full = dict(evidence or {})
+        if not self.clock_trusted:
+            full["clock"] = "untrusted"
+        number = journal.head.seq + 1 if seq is None else seq
+        compact = receipts.build_receipt(
+            journal.keys,
+            iss=journal.station_id,
+            aud=journal.authority_id,
+            seq=number,
+            prev=journal.head.hash,
+            iat=self.now,
+            event=event,
+            job=job,
+            state=state,
+            reasons=None if reasons is None else list(reasons),
+            book=book,
+            actor=actor,
+            evidence=full or None,
+            note=note,
+        )
+        _, payload, signature = compact.split(".")
+        self._insert_event(
+            event, job, number, jose.decode_base64url(payload), jose.decode_base64url(signature), journal.signer
+        )
+        journal.head.seq = number
+        journal.head.hash = receipts.hash_of(compact)
+        if self.clock_trusted:
+            self.advance_known_time(self.now)
+        return number
+
+    def rotate_signer(self, number: int) -> None:
+        """From the next receipt on, the signer of this number counts (``keys-rotated``)."""
+        self._journal.signer = number
+
+    def advance_known_time(self, moment: int) -> None:
+        """Moves the known time forward, never back."""
+        if self._journal.known_time.advance(moment):
+            self._connection.execute("UPDATE known_time SET value = ?", (moment,))
+
+    def _insert_event(
+        self,
+        kind: str,
+        job: str | None,
+        seq: int | None,
+        payload: bytes | None,
+        signature: bytes | None,
+        signer: int | None,
+    ) -> None:
+        changes = json.dumps(self._changes, separators=(",", ":"), ensure_ascii=False)
+        self._connection.execute(
+            "INSERT INTO events (at, kind, job, changes, seq, payload, signature, signer) VALUES (?,?,?,?,?,?,?,?)",
+            (self.now, kind, job, changes, seq, payload, signature, signer),
+        )
+        self._changes.clear()
+        self.recorded.append(Recorded(self._connection.last_insert_rowid(), kind, job, seq))
+
+    def finish(self) -> None:
+        """Called by the journal: an operation that forgot to journal its puts is a bug."""
+        if self._changes:
+            raise AssertionError(f"rows were put without an event: {[change[0] for change in self._changes]}")
+
+
+Operation = Callable[[Transaction], T]
+
+
+class Journal:
+    """The open journal of one station; one thread writes at a time (``group_commit`` sees to it).
+
+    Args:
+        connection: An apsw connection that ``open_connection`` prepared.
+        keys: The station's keys; they sign every receipt.
+        station_id: ``iss`` of the receipts.
+        authority_id: ``aud`` of the receipts.
+        clock: Where the time of an operation comes from.
+    """
+
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        *,
+        path: str,
+        keys: StationKeys,
+        station_id: str,
+        authority_id: str,
+        clock: Clock,
+        vfs: str | None = None,
+    ) -> None:
+        self.connection = connection
+        self.path = path
+        self.vfs = vfs
+        self.keys = keys
+        self.station_id = station_id
+        self.authority_id = authority_id
+        self.clock = clock
+        self._readers = threading.local()
+        self._listeners: list[Callable[[Sequence[Recorded]], None]] = []
+        reader = Reader(connection)
+        self._check_owner(reader)
+        self.head = self._read_head(reader)
+        self.known_time = KnownTime(reader.value("SELECT value FROM known_time"))
+        self.known_time.started(clock.now(), clock.monotonic())
+        self.signer = self._find_signer(reader)
+
+    @classmethod
+    def open(
+        cls,
+        path: Path | str,
+        *,
+        keys: StationKeys,
+        station_id: str,
+        authority_id: str,
+        clock: Clock,
+        vfs: str | None = None,
+    ) -> Journal:
+        """Opens or creates the journal, checks it and migrates its schema.
+
+        Raises:
+            JournalDamaged: It cannot be read, or belongs to another station.
+            DiskFull: There was no room to create it.
+        """
+        connection = open_connection(path, vfs=vfs)
+        return cls(
+            connection,
+            path=str(path),
+            keys=keys,
+            station_id=station_id,
+            authority_id=authority_id,
+            clock=clock,
+            vfs=vfs,
+        )
+
+    def write(self, operation: Operation[T]) -> T:
+        """Runs one operation in one durable commit; an exception of it rolls everything back."""
+        outcome = self.write_many([operation])[0]
+        if isinstance(outcome, BaseException):
+            raise outcome
+        result: T = outcome
+        return result
+
+    def write_many(self, operations: Sequence[Operation[Any]]) -> list[Any]:
+        """Runs operations in one durable commit, each in a savepoint; gives results or the exceptions of domain code.
+
+        Raises:
+            apsw.IOError: The commit's sync failed, or a read; the process must end and recover from disk
+                (a failed fsync is never retried).
+        """
+        before = (self.head.seq, self.head.hash, self.known_time.known, self.signer)
+        now = self._time()
+        results: list[Any] = []
+        recorded: list[Recorded] = []
+        try:
+            self.connection.execute("BEGIN IMMEDIATE")
+            for operation in operations:
+                results.append(self._run(operation, now, recorded))
+            self.connection.execute("COMMIT")
+        except apsw.FullError as error:
+            self._roll_back(before)
+            return [DiskFull("the disk is full: nothing was written; free some room")] * len(operations)
+        except BaseException:
+            self._roll_back(before)
+            raise
+        if recorded:
+            for listener in self._listeners:
+                listener(recorded)
+        return results
+
+    def _run(self, operation: Operation[Any], now: int, recorded: list[Recorded]) -> Any:
+        before = (self.head.seq, self.head.hash, self.known_time.known, self.signer)
+        transaction = Transaction(self, now)
+        self.connection.execute("SAVEPOINT operation")
+        try:
+            result = operation(transaction)
+            transaction.finish()
+        except (apsw.FullError, apsw.IOError, apsw.CorruptError, apsw.NotADBError):
+            raise
+        except Exception as error:
+            self.connection.execute("ROLLBACK TO operation")
+            self.connection.execute("RELEASE operation")
+            self._restore(before)
+            return error
+        self.connection.execute("RELEASE operation")
+        recorded.extend(transaction.recorded)
+        return result
+
+    def _restore(self, before: tuple[int, str, int | None, int]) -> None:
+        self.head.seq, self.head.hash, self.known_time.known, self.signer = before
+
+    def _roll_back(self, before: tuple[int, str, int | None, int]) -> None:
+        self._restore(before)
+        # SQLite has rolled back by itself on some errors (a full disk); a second one would fail.
+        if self.connection.in_transaction:
+            self.connection.execute("ROLLBACK")
+
+    def _time(self) -> int:
+        now = self.clock.now()
+        self.known_time.observe(now, self.clock.monotonic())
+        return now
+
+    def read(self) -> Reader:
+        """A reader for this thread; it sees what was durable when its question began."""
+        reader = getattr(self._readers, "reader", None)
+        if reader is None:
+            connection = apsw.Connection(
+                self.path, flags=apsw.SQLITE_OPEN_READONLY if self.vfs is None else apsw.SQLITE_OPEN_READWRITE, vfs=self.vfs
+            )
+            connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+            reader = self._readers.reader = Reader(connection)
+        return reader
+
+    def listen(self, listener: Callable[[Sequence[Recorded]], None]) -> None:
+        """Calls ``listener`` with the events of each durable commit, in the writing thread."""
+        self._listeners.append(listener)
+
+    def checkpoint(self, *, mode: int = apsw.SQLITE_CHECKPOINT_PASSIVE) -> None:
+        """Copies the WAL into the database; apart from commits that someone waits for."""
+        try:
+            self.connection.wal_checkpoint(mode=mode)
+        except (apsw.FullError, apsw.BusyError):
+            # The WAL stays as it is: nothing is lost, and the next checkpoint may fit.
+            return
+
+    def receipt_text(self, row: Row) -> str:
+        """The compact serialization of an event's receipt (columns payload, signature, kid)."""
+        return ".".join(
+            (
+                receipts.encode_header(row["kid"]),
+                jose.encode_base64url(row["payload"]),
+                jose.encode_base64url(row["signature"]),
+            )
+        )
+
+    def receipts_after(self, reader: Reader, after: int, limit: int) -> Iterator[tuple[int, str]]:
+        """Pairs of ``seq`` and compact receipt, in order."""
+        rows = reader.rows(
+            "SELECT e.seq, e.payload, e.signature, s.kid FROM events e JOIN signers s ON s.number = e.signer"
+            " WHERE e.seq > ? ORDER BY e.seq LIMIT ?",
+            (after, limit),
+        )
+        for row in rows:
+            yield row["seq"], self.receipt_text(row)
+
+    def receipt_hash(self, reader: Reader, seq: int) -> str | None:
+        """The hash of the receipt of that ``seq``, or None where the chain has none."""
+        for found, text in self.receipts_after(reader, seq - 1, 1):
+            if found == seq:
+                return receipts.hash_of(text)
+        return None
+
+    def close(self) -> None:
+        """Closes the writing connection; what was durable stays."""
+        self.connection.close()
+
+    def _check_owner(self, reader: Reader) -> None:
+        owner = reader.station("id")
+        if owner is not None and owner != self.station_id:
+            raise JournalDamaged(
+                f"{self.path}: this journal belongs to station {owner!r}, the configuration says {self.station_id!r};"
+                " put back the right file, nothing was changed"
+            )
+
+    def _read_head(self, reader: Reader) -> _Head:
+        row = reader.row(
+            "SELECT e.seq, e.payload, e.signature, s.kid FROM events e JOIN signers s ON s.number = e.signer"
+            " WHERE e.seq IS NOT NULL ORDER BY e.seq DESC LIMIT 1"
+        )
+        if row is None:
+            return _Head(0, receipts.first_prev(self.station_id))
+        return _Head(row["seq"], receipts.hash_of(self.receipt_text(row)))
+
+    def _find_signer(self, reader: Reader) -> int:
+        kid = self.keys.signing_kid
+        number = reader.value("SELECT number FROM signers WHERE kid = ?", (kid,))
+        return 0 if number is None else int(number)
+
+
+def open_connection(path: Path | str, *, vfs: str | None = None) -> apsw.Connection:
+    """A connection with the journal's settings, its schema created or migrated.
+
+    Raises:
+        JournalDamaged: The file is no journal of ours, or SQLite cannot keep its promises on it.
+        DiskFull: There is no room.
+    """
+    try:
+        connection = apsw.Connection(str(path), vfs=vfs)
+        connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+        _prepare(connection, path)
+    except apsw.FullError as error:
+        raise DiskFull(f"{path}: the disk is full; free some room and start again") from error
+    except (apsw.NotADBError, apsw.CorruptError) as error:
+        raise JournalDamaged(
+            f"{path}: the journal is damaged ({error}); it was left untouched: copy it away and restore a backup"
+            " with `print-agent journal restore`"
+        ) from error
+    except apsw.CantOpenError as error:
+        raise JournalDamaged(f"{path}: the journal cannot be opened ({error}); check the folder and its rights") from error
+    return connection
+
+
+def _prepare(connection: apsw.Connection, path: Path | str) -> None:
+    fresh = connection.execute("PRAGMA schema_version").get == 0
+    if fresh:
+        connection.execute(f"PRAGMA page_size={PAGE_SIZE}")
+    mode = connection.execute("PRAGMA journal_mode=WAL").get
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA secure_delete=ON")
+    connection.execute("PRAGMA cell_size_check=ON")
+    connection.execute("PRAGMA wal_autocheckpoint=0")
+    connection.execute("PRAGMA trusted_schema=OFF")
+    synchronous = connection.execute("PRAGMA synchronous").get
+    if mode != "wal" or synchronous != 2:
+        raise JournalDamaged(
+            f"{path}: SQLite gives journal_mode={mode}, synchronous={synchronous}; wal and 2 are needed to survive a power"
+            " cut: use a local disk with a file system that can map shared memory"
+        )
+    if fresh:
+        script = resources.files("agent.queue").joinpath("schema.sql").read_text(encoding="utf-8")
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            connection.execute(script)
+            connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        return
+    if connection.execute("PRAGMA application_id").get != APPLICATION_ID:
+        raise JournalDamaged(f"{path}: this is a database, but not a journal of print-agent; it was left untouched")
+    _migrate(connection, path)
+
+
+def _migrate(connection: apsw.Connection, path: Path | str) -> None:
+    version = connection.execute("PRAGMA user_version").get
+    if version > SCHEMA_VERSION:
+        raise JournalDamaged(
+            f"{path}: the journal has schema {version}, this agent knows up to {SCHEMA_VERSION}; install the newer agent again"
+        )
+    for target in range(version + 1, SCHEMA_VERSION + 1):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            connection.execute(MIGRATIONS[target])
+            connection.execute(f"PRAGMA user_version={target}")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
