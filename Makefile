@@ -1,0 +1,93 @@
+# The few things that one does with this project. `make test` and `make demo` set up what they need by themselves.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+BIN := $(VENV)/bin
+CODE := agent tests $(wildcard benchmarks)
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock"
+
+# Stamps: a step runs again when what it depends on has changed.
+SYSTEM_STAMP := $(VENV)/.system-packages
+PYTHON_STAMP := $(VENV)/.python-packages
+NODE_STAMP := $(VENV)/.node-packages
+
+# Arguments of `make simulate` and `make campaign`.
+CUTS ?= 100000
+SEED ?= 1
+WORKERS ?= $(shell nproc)
+KILLS ?= 300
+
+.PHONY: help setup test demo lint types imports unit format lock bench simulate campaign clean
+
+help: ## What can be made
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+
+setup: $(NODE_STAMP) ## System packages, .venv and test tools, as far as they are missing
+
+$(SYSTEM_STAMP): tools/install-system-packages.sh
+	@echo "setup: system packages"
+	@tools/install-system-packages.sh
+	@mkdir -p $(VENV) && touch $@
+
+$(PYTHON_STAMP): $(SYSTEM_STAMP) pyproject.toml requirements/runtime.txt requirements/test.txt requirements/build.txt
+	@echo "setup: Python packages in $(VENV)"
+	@test -x $(BIN)/python || "$$(tools/install-system-packages.sh --print-python)" -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+		-r requirements/build.txt -r requirements/runtime.txt -r requirements/test.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(NODE_STAMP): $(PYTHON_STAMP) $(wildcard tests/package-lock.json)
+	@echo "setup: Node packages for tests"
+	@npm ci --prefix tests --silent --no-audit --no-fund
+	@touch $@
+
+test: setup lint types imports unit ## Everything that must be green
+
+lint: $(PYTHON_STAMP)
+	@echo "lint: ruff"
+	@$(BIN)/ruff check --quiet $(CODE)
+	@$(BIN)/ruff format --quiet --check $(CODE)
+
+types: $(PYTHON_STAMP)
+	@echo "types: mypy --strict"
+	@$(BIN)/mypy --no-error-summary
+
+imports: $(PYTHON_STAMP)
+	@echo "imports: layers and decisions without I/O"
+	@$(BIN)/lint-imports --no-logo
+
+unit: setup
+	@echo "tests"
+	@$(BIN)/python -m pytest -q --cov --cov-report=term:skip-covered
+
+demo: setup ## A working day of 80 books on the virtual printer, with two power cuts
+	@$(BIN)/print-agent demo
+
+format: $(PYTHON_STAMP) ## Formats the code and sorts the imports
+	@$(BIN)/ruff check --quiet --fix $(CODE) || true
+	@$(BIN)/ruff format --quiet $(CODE)
+
+lock: $(PYTHON_STAMP) ## Pins newer versions in requirements/*.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(LOCK) --upgrade pyproject.toml -o requirements/runtime.txt
+	@$(LOCK) --upgrade requirements/test.in -o requirements/test.txt
+	@$(LOCK) --upgrade requirements/build.in -o requirements/build.txt
+
+bench: setup ## The figures of the design, measured on this machine
+	@$(BIN)/python -m benchmarks
+
+simulate: setup ## Simulated power cuts: CUTS=N SEED=S WORKERS=W
+	@$(BIN)/python -m tests.simulation --cuts $(CUTS) --seed $(SEED) --workers $(WORKERS)
+
+campaign: setup ## The real process, killed at random: KILLS=N SEED=S
+	@$(BIN)/python -m tests.campaign --kills $(KILLS) --seed $(SEED)
+
+clean: ## Removes everything that was made
+	@rm -rf $(VENV) tests/node_modules build dist demo *.egg-info
+	@rm -rf .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
