@@ -1,0 +1,207 @@
+"""The habits of the house that no other tool checks."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CONTRACT_VECTORS = ROOT.parent / "shared" / "vectors"
+LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
+
+# The patterns are written so that this file does not match them.
+REGISTRY_HOST = re.compile(
+    r"\b(?:py[p]i|python[h]osted|npm[j]s|yarn[p]kg|deb\.debian|security\.debian|archive\.ubuntu)"
+    r"\.(?:org|com|io)\b"
+)
+MACHINE_PATH = re.compile(r"(?<![\w.])/(?:work/|root/|tmp/bash_j[o]bs|opt/[p]ypi|opt/[w]heels)")
+UNFINISHED = re.compile(r"\b(?:TO[D]O|FIX[M]E)\b|\bNotImplemented[E]rror\b")
+SILENCED = re.compile(r"#\s*(?:no[q]a|type:\s*ign[o]re|pragma:\s*no\s[c]over)")
+SILENCED_WITH_REASON = re.compile(
+    r"#\s*(?:no[q]a: [A-Z]+\d+(?:, [A-Z]+\d+)* - \w"
+    r"|type: ign[o]re\[[a-z-]+(?:, ?[a-z-]+)*\]\s+# \w"
+    r"|pragma: no [c]over - \w)"
+)
+
+
+@cache
+def committed_texts() -> dict[str, str]:
+    """Every text that git has, but for the contract's own vectors (compared below)."""
+    names = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.split("\0")
+    texts = {}
+    for name in filter(None, names):
+        file = ROOT / name
+        if name.startswith("tests/vectors/") or not file.is_file():
+            continue
+        content = file.read_bytes()
+        if b"\0" not in content:
+            texts[name] = content.decode("utf-8")
+    return texts
+
+
+def lines_matching(pattern: re.Pattern[str], *, suffixes: tuple[str, ...] = ("",)) -> list[str]:
+    return [
+        f"{name}:{number}: {line.strip()}"
+        for name, text in committed_texts().items()
+        if name.endswith(suffixes)
+        for number, line in enumerate(text.splitlines(), 1)
+        if pattern.search(line)
+    ]
+
+
+def test_the_search_sees_the_repository():
+    assert {"README.md", "agent/config.py", "tests/unit/test_repository.py"} <= set(
+        committed_texts()
+    )
+
+
+def test_no_file_names_a_package_registry():
+    assert lines_matching(REGISTRY_HOST) == []
+
+
+def test_no_file_names_a_path_of_the_machine_it_was_written_on():
+    assert lines_matching(MACHINE_PATH) == []
+
+
+def test_nothing_is_left_unfinished():
+    assert lines_matching(UNFINISHED, suffixes=(".py", ".sql", ".toml", ".sh", "Makefile")) == []
+
+
+def test_every_silenced_check_says_why_on_its_line():
+    silenced = lines_matching(SILENCED, suffixes=(".py",))
+    assert [line for line in silenced if not SILENCED_WITH_REASON.search(line)] == []
+
+
+def test_every_rule_that_is_off_says_why_on_its_line():
+    section = committed_texts()["pyproject.toml"].partition("[tool.ruff.lint]")[2]
+    section = section.partition("[tool.ruff.lint.flake8-tidy-imports]")[0]
+    rules = [line for line in section.splitlines() if re.match(r'\s+"[A-Z]+\d*",', line)]
+    assert len(rules) > 40
+    assert [line for line in rules if not re.match(r'\s+"[A-Z]+\d*",\s+# \S', line)] == []
+
+
+def test_every_module_postpones_its_annotations():
+    # A module of nothing but a docstring has nothing to annotate.
+    bare = [
+        name
+        for name, text in committed_texts().items()
+        if name.endswith(".py")
+        and not name.endswith("__init__.py")
+        and "from __future__ import annotations" not in text
+    ]
+    assert bare == []
+
+
+def test_tests_are_no_packages():
+    # importlib mode needs none, and one would hide a test file with the same name.
+    assert [
+        name for name in committed_texts() if re.match(r"tests/unit/.*__init__\.py", name)
+    ] == []
+
+
+def test_test_files_have_unique_names():
+    names = [name.rpartition("/")[2] for name in committed_texts() if "/test_" in name]
+    assert sorted(names) == sorted(set(names))
+
+
+def test_the_vectors_are_whole(vectors_dir, vectors_index):
+    assert len(vectors_index["vectors"]) > 200
+    for vector in vectors_index["vectors"]:
+        content = (vectors_dir / vector["file"]).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == vector["sha256"], vector["name"]
+
+
+@pytest.mark.skipif(not CONTRACT_VECTORS.is_dir(), reason="the contract does not lie beside it")
+def test_the_vectors_are_the_contracts():
+    def digests(folder: Path) -> dict[str, str]:
+        return {
+            str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
+            for file in folder.rglob("*")
+            if file.is_file() and "__pycache__" not in file.parts
+        }
+
+    assert digests(ROOT / "tests/vectors") == digests(CONTRACT_VECTORS)
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)
+def test_every_pinned_library_has_its_hash_and_no_host(lock):
+    text = lock.read_text(encoding="utf-8")
+    assert "://" not in text
+    pins = re.findall(r"^([a-z0-9.-]+)==\S+ ;[^\n]*\\\n    --hash=sha256:", text, re.MULTILINE)
+    assert pins
+    assert pins == re.findall(r"^([a-z0-9.-]+)", text, re.MULTILINE)
+
+
+def test_every_library_at_run_time_has_its_licence_told():
+    table = (ROOT / "docs/licences.md").read_text(encoding="utf-8")
+    told = re.findall(r"^\| ([a-z0-9-]+) \| (.+?) \|", table, re.MULTILINE)[1:]
+    pinned = re.findall(
+        r"^([a-z0-9-]+)==", (ROOT / "requirements/runtime.txt").read_text("utf-8"), re.MULTILINE
+    )
+    assert sorted(name for name, _ in told) == sorted(set(pinned))
+    assert [row for row in told if re.search(r"\bA?GPL", row[1])] == []
+
+
+def test_the_direct_libraries_are_pinned():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    runtime = (ROOT / "requirements/runtime.txt").read_text(encoding="utf-8")
+    for requirement in project["dependencies"]:
+        name = re.split(r"[<>=\[]", requirement)[0]
+        assert re.search(rf"^{re.escape(name)}==", runtime, re.MULTILINE), name
+
+
+def told_commands() -> list[str]:
+    """Each `print-agent …` that the README and the manuals tell a person to type."""
+    texts = [text for name, text in committed_texts().items() if name.endswith(".md")]
+    commands = re.findall(
+        r"(?:^|`|bin/)print-agent +([a-z][^`#\n]*)", "\n".join(texts), re.MULTILINE
+    )
+    return sorted({command.strip() for command in commands})
+
+
+def test_the_manuals_tell_commands():
+    assert len(told_commands()) >= 10
+
+
+@pytest.mark.parametrize("command", told_commands())
+def test_a_told_command_exists_with_its_options(command):
+    words = command.split()
+    path = []
+    for word in words:
+        if not re.fullmatch(r"[a-z-]+", word) or word.startswith("-"):
+            break
+        path.append(word)
+    told = subprocess.run(
+        [sys.executable, "-m", "agent", *path, "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"COLUMNS": "200", "TERM": "dumb", "NO_COLOR": "1"},
+    )
+    assert told.returncode == 0, told.stderr
+    for option in (word for word in words if word.startswith("--")):
+        assert option in told.stdout
+
+
+def test_every_told_make_target_exists():
+    makefile = committed_texts()["Makefile"]
+    targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+    told = {
+        target
+        for name, text in committed_texts().items()
+        if name.endswith(".md")
+        for target in re.findall(r"(?:^|`)make ([a-z]+)", text, re.MULTILINE)
+    }
+    assert {"demo", "test"} <= told
+    assert told <= targets
