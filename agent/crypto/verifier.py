@@ -100,7 +100,7 @@ def _split(text: bytes) -> tuple[dict[str, str], bytes, bytes, bytes]:
 def _verified_key(
     header: Mapping[str, str], signature: bytes, signing_input: bytes, trust: TrustStore
 ) -> TrustedKey:
-    """Check 3, the cheap comparisons first: a flood of strangers' messages costs no verification."""
+    """Check 3, the cheap comparisons first: strangers' messages cost no verification."""
     if header["typ"] not in (TYP_AUTHORIZATION, TYP_DIRECTIVE):
         raise _bad_signature(f"The typ is neither {TYP_AUTHORIZATION} nor {TYP_DIRECTIVE}.")
     key = trust.keys.get(header["kid"])
@@ -233,9 +233,7 @@ def _require_string(
     if not isinstance(value, str):
         raise _malformed(f"The claim {name} is no string.")
     if len(value) < length_min or (length_max is not None and len(value) > length_max):
-        raise _malformed(
-            f"The claim {name} has {len(value)} characters, not {length_min}..{length_max}."
-        )
+        raise _malformed(f"The claim {name} has not {length_min}..{length_max} characters.")
     return value
 
 
