@@ -36,9 +36,9 @@ $(SYSTEM_STAMP): tools/install-system-packages.sh
 $(PYTHON_STAMP): $(SYSTEM_STAMP) pyproject.toml requirements/runtime.txt requirements/test.txt requirements/build.txt
 	@echo "setup: Python packages in $(VENV)"
 	@test -x $(BIN)/python || "$$(tools/install-system-packages.sh --print-python)" -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes \
 		-r requirements/build.txt -r requirements/runtime.txt -r requirements/test.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(NODE_STAMP): $(PYTHON_STAMP) $(wildcard tests/package-lock.json)
@@ -73,7 +73,7 @@ format: $(PYTHON_STAMP) ## Formats the code and sorts the imports
 	@$(BIN)/ruff format --quiet $(CODE)
 
 lock: $(PYTHON_STAMP) ## Pins newer versions in requirements/*.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check uv
 	@$(LOCK) --upgrade pyproject.toml -o requirements/runtime.txt
 	@$(LOCK) --upgrade requirements/test.in -o requirements/test.txt
 	@$(LOCK) --upgrade requirements/build.in -o requirements/build.txt
