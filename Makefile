@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 
 VENV := .venv
 BIN := $(VENV)/bin
-CODE := agent tests $(wildcard benchmarks)
+CODE := agent tests tools $(wildcard benchmarks)
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock"
 
 # Stamps: a step runs again when what it depends on has changed.
@@ -21,7 +21,7 @@ SEED ?= 1
 WORKERS ?= $(shell nproc)
 KILLS ?= 300
 
-.PHONY: help setup test demo lint types imports unit format lock bench simulate campaign clean
+.PHONY: help setup test demo lint types imports unit format lock states bench simulate campaign clean
 
 help: ## What can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -77,6 +77,9 @@ lock: $(PYTHON_STAMP) ## Pins newer versions in requirements/*.txt
 	@$(LOCK) --upgrade pyproject.toml -o requirements/runtime.txt
 	@$(LOCK) --upgrade requirements/test.in -o requirements/test.txt
 	@$(LOCK) --upgrade requirements/build.in -o requirements/build.txt
+
+states: $(PYTHON_STAMP) ## Draws the state diagram of docs/architecture.md from the table
+	@$(BIN)/python -m tools.write_states
 
 bench: setup ## The figures of the design, measured on this machine
 	@$(BIN)/python -m benchmarks
