@@ -34,9 +34,10 @@ class Line:
     keeper: int  # the terminal kept open, so that the line outlives the station
 
     def hang_up(self) -> None:
-        os.close(self.keeper)
-        os.close(self.printer)
-        self.printer = self.keeper = -1
+        printer, keeper = self.printer, self.keeper
+        self.printer = self.keeper = -1  # first, as the other thread looks at them once it is lost
+        os.close(keeper)
+        os.close(printer)
 
     def take(self, count: int) -> bytes:
         data = b""
