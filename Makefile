@@ -63,7 +63,8 @@ imports: $(PYTHON_STAMP)
 
 unit: setup
 	@echo "tests"
-	@$(BIN)/python -m pytest -q --cov --cov-report=term:skip-covered
+	@$(BIN)/python -m pytest -q --cov --cov-report=
+	@echo "coverage: $$($(BIN)/coverage report --format=total) % (details: $(BIN)/coverage report)"
 
 demo: setup ## A working day of 80 books on the virtual printer, with two power cuts
 	@$(BIN)/print-agent demo
