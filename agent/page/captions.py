@@ -43,7 +43,7 @@ _SEXES = {"F": "P/F", "M": "L/M", "X": "X"}
 
 
 def visual_date(date: str) -> str:
-    """``1991-03-14`` as ``14 MAR/MAR 1991``, the month in both languages: Doc 9303-3 section 3.8."""
+    """``1991-03-14`` as ``14 MAR/MAR 1991``: the month twice, as in Doc 9303-3 section 3.8."""
     year, month, day = date.split("-")
     local, english = _MONTHS[int(month) - 1]
     return f"{day} {local}/{english} {year}"

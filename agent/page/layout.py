@@ -33,7 +33,7 @@ from agent.page.text import ASCENT_PLAIN_EM, SIZE_LEGIBLE_PX, draw_text
 CAPTION_HEIGHT_MM = 2.3
 CAPTION_SIZE_MM = 1.9
 VALUE_SIZE_MM = 3.3
-VALUE_HEIGHT_MM = 4.75
+VALUE_HEIGHT_MM = 5.0
 ASPECT_NEAR_ONE = 0.2  # text on pixels this near to square is crisper unscaled than true to width
 _OCR_B_ADVANCE_EM = 0.723  # the typeface's own width of a character
 _OCR_B_CAPITAL_EM = 0.70

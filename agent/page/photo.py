@@ -9,7 +9,11 @@ from PIL import Image, ImageFilter, ImageOps
 # Dots print larger than the grid (dot gain), so mid-tones are lightened before they become dots.
 DOT_GAIN_GAMMA = 0.72
 TONE_CUTOFF_PERCENT = 0.5  # the darkest and lightest pixels that may become pure black and white
-_DOT_GAIN_TABLE = [round(255 * (level / 255) ** DOT_GAIN_GAMMA) for level in range(256)]
+PAPER_LEVEL = 250  # what is this light stays free of the stray dots that diffusion would put there
+_DOT_GAIN_TABLE = [
+    255 if level >= PAPER_LEVEL else round(255 * (level / 255) ** DOT_GAIN_GAMMA)
+    for level in range(256)
+]
 _SHARPEN = ImageFilter.UnsharpMask(radius=1.2, percent=110, threshold=2)
 
 

@@ -8,9 +8,9 @@ from agent.page.fonts import Style, font
 
 SIZE_LEGIBLE_PX = 7  # the smallest em at which the typeface is still read
 LINE_PITCH_EM = 1.1
-ASCENT_EM = 1.02  # a capital with two accents, as in Vietnamese
+ASCENT_EM = 1.1  # a capital with two accents, as in Vietnamese
 ASCENT_PLAIN_EM = 0.77  # capitals and ascenders without accents
-DESCENT_EM = 0.24
+DESCENT_EM = 0.3
 _SQUEEZED_INK_LEVEL = 96  # of 255: thin strokes are kept rather than lost
 
 
@@ -48,9 +48,13 @@ def draw_text(
     strip = Image.new("1", (max(room, *(_line_width(face, line) for line in lines), 1), height), 0)
     pen = ImageDraw.Draw(strip)
     pen.fontmode = "1"
+    highest = -face.getbbox(lines[0], mode="1", anchor="ls")[1]
+    first = max(round(size_px * ascent_em), round(highest))
     for number, line in enumerate(lines):
-        baseline = round(size_px * ascent_em) + round(number * size_px * LINE_PITCH_EM)
-        pen.text((0, min(baseline, height)), line, fill=1, font=face, anchor="ls")
+        # A J reaches back under the letter before it; at the line's start there is room for it.
+        start = max(0, -round(face.getbbox(line, mode="1", anchor="ls")[0]))
+        baseline = first + round(number * size_px * LINE_PITCH_EM)
+        pen.text((start, baseline), line, fill=1, font=face, anchor="ls")
     if strip.width != width:
         strip = _squeezed(strip, width)
     page.paste(strip, (left, top))
@@ -107,8 +111,9 @@ def _wrapped(text: str, face: ImageFont.FreeTypeFont, width: int) -> list[str]:
 
 
 def _line_width(face: ImageFont.FreeTypeFont, line: str) -> int:
-    """Dots from the pen's start to the right of the last inked one."""
-    return int(face.getbbox(line, mode="1", anchor="ls")[2])
+    """Dots from the first to the right of the last inked one."""
+    left, _, right, _ = face.getbbox(line, mode="1", anchor="ls")
+    return round(right - min(0, left))
 
 
 def _squeezed(strip: Image.Image, width: int) -> Image.Image:
