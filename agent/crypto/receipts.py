@@ -12,7 +12,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from agent.crypto import jose
-from agent.crypto.keys import Signer
+from agent.crypto.keys import Signer, SigningKey
 from agent.model import TYP_RECEIPT
 
 ALG_RECEIPT = "Ed25519"  # CONTRACT section 3.4
@@ -82,9 +82,56 @@ def build_receipt(
     return f"{signing_input}.{jose.encode_base64url(signature)}"
 
 
+class ReceiptSigner:
+    """Signs and writes receipts for the journal, which keeps payload and signature apart.
+
+    Args:
+        keys: one of the station's signing keys.
+    """
+
+    def __init__(self, keys: SigningKey) -> None:
+        self._keys = keys
+        self._header = encode_header(keys.kid)
+
+    @property
+    def kid(self) -> str:
+        return self._keys.kid
+
+    def public_jwk(self) -> dict[str, Any]:
+        """The public half, as JWK."""
+        return self._keys.public_jwk()
+
+    def sign(self, claims: Mapping[str, Any]) -> tuple[bytes, bytes]:
+        """The payload's bytes and their signature."""
+        payload = _json(claims)
+        signing_input = f"{self._header}.{jose.encode_base64url(payload)}"
+        return payload, self._keys.sign(signing_input.encode("ascii"))
+
+    def text(self, kid: str, payload: bytes, signature: bytes) -> str:
+        """The compact serialization of a receipt that ``sign`` made, with whichever key."""
+        parts = (encode_header(kid), jose.encode_base64url(payload), jose.encode_base64url(signature))
+        return ".".join(parts)
+
+    def hash_of(self, text: str) -> str:
+        """See ``hash_of``."""
+        return hash_of(text)
+
+    def first_prev(self, station_id: str) -> str:
+        """See ``first_prev``."""
+        return first_prev(station_id)
+
+
+def encode_header(kid: str) -> str:
+    """A receipt's protected header: always these three members in this order."""
+    return _segment({"alg": ALG_RECEIPT, "kid": kid, "typ": TYP_RECEIPT})
+
+
 def _segment(value: Mapping[str, Any]) -> str:
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return jose.encode_base64url(text.encode())
+    return jose.encode_base64url(_json(value))
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
 class ChainBroken(Exception):

@@ -69,8 +69,8 @@ def directive(**over: Any) -> bytes:
     return sign(claims(**over), typ=TYP_DIRECTIVE)
 
 
-def trust_update(jwks: Any, **over: Any) -> bytes:
-    body = claims(action="trust", version=1, jwks=jwks) | over
+def trust_update(trusted: Any, **over: Any) -> bytes:
+    body = claims(action="trust", version=1, jwks=trusted) | over
     return sign(body, key=ROOT, kid="root", typ=TYP_DIRECTIVE)
 
 

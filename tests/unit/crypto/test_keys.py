@@ -91,7 +91,7 @@ def test_an_update_without_root_would_lock_everybody_out() -> None:
 def test_a_trust_file_that_is_no_json_is_one_line(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "trust.jwks"
     path.write_bytes(content)
-    with pytest.raises(ConfigurationInvalid, match="trust.jwks") as refused:
+    with pytest.raises(ConfigurationInvalid, match=r"trust\.jwks") as refused:
         load_trust(path)
     assert "\n" not in str(refused.value)
 
