@@ -109,7 +109,11 @@ class ReceiptSigner:
 
     def text(self, kid: str, payload: bytes, signature: bytes) -> str:
         """The compact serialization of a receipt that ``sign`` made, with whichever key."""
-        parts = (encode_header(kid), jose.encode_base64url(payload), jose.encode_base64url(signature))
+        parts = (
+            encode_header(kid),
+            jose.encode_base64url(payload),
+            jose.encode_base64url(signature),
+        )
         return ".".join(parts)
 
     def hash_of(self, text: str) -> str:
