@@ -1,0 +1,1 @@
+"""The virtual book printer: a process of its own that speaks ESC/POS and keeps numbered books."""
