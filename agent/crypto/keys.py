@@ -435,7 +435,7 @@ def replace_station_keys(path: Path, keys: StationKeys) -> None:
     write_private_file(fresh, keys.to_jwks())
     try:
         fresh.replace(path)
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     except OSError as error:
         raise ConfigurationInvalid(f"keys.station: {path}: {error.strerror}") from error
 
@@ -458,13 +458,14 @@ def write_private_file(path: Path, content: Mapping[str, Any]) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     except OSError as error:
         path.unlink(missing_ok=True)
         raise ConfigurationInvalid(f"{path}: {error.strerror}") from error
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """Makes the names in a directory durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -261,18 +261,24 @@ class ChainVerifier:
         self._accept(compact, claims)
         return claims
 
+    def follow(self, compact: str) -> tuple[dict[str, Any] | None, Fault | None]:
+        """As ``add``, but goes on behind a break, so that each is told once.
+
+        Returns:
+            The claims, None where the signature is bad; and the break, None where there is none.
+        """
+        try:
+            return self.add(compact), None
+        except ChainBroken as error:
+            if error.claims is not None and error.claims["seq"] > self.seq:
+                with contextlib.suppress(ChainBroken):
+                    self._accept(compact, error.claims)
+            return error.claims, Fault(error.seq, str(error))
+
     def faults(self, receipts: Iterable[str]) -> list[Fault]:
-        """Reads a whole sequence and tells each break once, going on behind it."""
-        found = []
-        for compact in receipts:
-            try:
-                self.add(compact)
-            except ChainBroken as error:
-                found.append(Fault(error.seq, str(error)))
-                if error.claims is not None and error.claims["seq"] > self.seq:
-                    with contextlib.suppress(ChainBroken):
-                        self._accept(compact, error.claims)
-        return found
+        """Follows a whole sequence and returns its breaks."""
+        found = (self.follow(compact)[1] for compact in receipts)
+        return [fault for fault in found if fault is not None]
 
     def _accept(self, compact: str, claims: Mapping[str, Any]) -> None:
         keys = _rotated_keys(claims) if claims["event"] == EVENT_KEYS_ROTATED else self.keys

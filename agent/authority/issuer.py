@@ -1,0 +1,328 @@
+"""Issues authorizations and directives; its state is a directory.
+
+``authority.json``         the authority's id
+``authority.jwks``         its private keys, mode 0600: an issuer and a root
+``stations/ID.jwks``       a station's public keys
+``issued/ID.jsonl``        what was issued to it, one line each; the last one holds the last ``seq``
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from joserfc import jwe
+from joserfc.jwk import OKPKey
+
+from agent.authority.audit import Audit
+from agent.crypto import jose
+from agent.crypto.keys import (
+    ALG_ENCRYPTION,
+    Algorithm,
+    Role,
+    sync_directory,
+    write_private_file,
+)
+from agent.crypto.receipts import public_keys
+from agent.errors import ConfigurationInvalid
+from agent.model import TYP_AUTHORIZATION, TYP_DIRECTIVE, TYP_DOCUMENT, Action
+from agent.page.mrz import compose_mrz
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_LINE_SIZE_MAX = 64 * 1024  # bytes; a line of the issued list has some 200
+_KID = {Role.ISSUER: "issuer-1", Role.ROOT: "root-1"}
+_REGISTRY = jwe.JWERegistry(algorithms=[ALG_ENCRYPTION, "A256GCM"])
+_MRZ_FIELDS = (
+    "document_type",
+    "issuing_state",
+    "nationality",
+    "primary_identifier",
+    "document_number",
+    "date_of_birth",
+    "date_of_expiry",
+    "sex",
+)
+
+
+class Authority:
+    """An issuer key, a root key, and for each station its keys and what was issued to it."""
+
+    def __init__(
+        self, directory: Path, authority_id: str, keys: Mapping[Role, Ed25519PrivateKey]
+    ) -> None:
+        self.directory = directory
+        self.id = authority_id
+        self._keys = dict(keys)
+
+    @classmethod
+    def create(cls, directory: Path, authority_id: str) -> Authority:
+        """Makes a new authority in a directory that holds none yet.
+
+        Raises:
+            ConfigurationInvalid: there is one, or it cannot be written.
+        """
+        keys = {role: Ed25519PrivateKey.generate() for role in Role}
+        authority = cls(directory, authority_id, keys)
+        for folder in (directory, directory / "stations", directory / "issued"):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private = [authority._jwk(role) | {"d": _raw(keys[role])} for role in Role]
+        write_private_file(directory / "authority.jwks", {"keys": private})
+        write_private_file(directory / "authority.json", {"authority": authority_id})
+        return authority
+
+    @classmethod
+    def load(cls, directory: Path) -> Authority:
+        """Opens the authority that ``create`` made.
+
+        Raises:
+            ConfigurationInvalid: there is none; one line.
+        """
+        try:
+            about = jose.parse_object((directory / "authority.json").read_bytes())
+            jwks = jose.parse_object((directory / "authority.jwks").read_bytes())
+            keys = {
+                Role(jwk["role"]): Ed25519PrivateKey.from_private_bytes(
+                    jose.decode_base64url(jwk["d"].encode())
+                )
+                for jwk in jwks["keys"]
+            }
+            return cls(directory, about["authority"], {role: keys[role] for role in Role})
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            raise ConfigurationInvalid(
+                f"{directory}: no reference authority; make one with `print-agent authority init`"
+            ) from None
+
+    def trust_jwks(self) -> dict[str, Any]:
+        """What a station's ``trust.jwks`` holds: the public keys."""
+        return {"version": 0, "keys": [self._jwk(role) for role in Role]}
+
+    def add_station(self, station_id: str, public_jwks: Mapping[str, Any]) -> None:
+        """Registers a station by what ``print-agent keys show`` prints; again after a rotation.
+
+        Older keys are kept behind the new ones: receipts are followed from the first key on.
+
+        Raises:
+            ConfigurationInvalid: an id that cannot be a file's name, or no public station keys.
+        """
+        if not _NAME.fullmatch(station_id):
+            raise ConfigurationInvalid("station: allowed: 1..64 characters A-Z a-z 0-9 . _ -")
+        try:
+            public_keys(public_jwks)
+            _encryption_jwk(public_jwks)
+        except ValueError as error:
+            raise ConfigurationInvalid(f"station {station_id}: {error}") from None
+        keys = list(public_jwks["keys"])
+        if any("d" in jwk for jwk in keys):
+            raise ConfigurationInvalid(f"station {station_id}: private keys; allowed: public ones")
+        path = self.directory / "stations" / f"{station_id}.jwks"
+        if path.exists():
+            known = {jwk["kid"] for jwk in keys}
+            keys += [jwk for jwk in self._station(station_id)["keys"] if jwk["kid"] not in known]
+        fresh = path.with_suffix(".new")
+        fresh.unlink(missing_ok=True)
+        write_private_file(fresh, {"keys": keys})
+        fresh.replace(path)
+        sync_directory(path.parent)
+
+    def stations(self) -> list[str]:
+        """The ids of the registered stations."""
+        return sorted(path.stem for path in (self.directory / "stations").glob("*.jwks"))
+
+    def authorize(
+        self,
+        station_id: str,
+        *,
+        books: Sequence[tuple[str, Mapping[str, Any]]],
+        jti: str,
+        exp: int,
+        now: int,
+        nbf: int | None = None,
+        priority: int = 50,
+        application: str | None = None,
+    ) -> str:
+        """Signs a print authorization; its ``seq`` is durable before it is returned.
+
+        Args:
+            station_id: a registered station.
+            books: book numbers and the documents of CONTRACT section 3.2; ``document_number`` is
+                set to the number, and ``mrz`` is composed where it is absent.
+            jti: the job's id.
+            exp: not printed after.
+            now: ``iat``.
+            nbf: not printed before.
+            priority: 1..100.
+            application: the number that staff see.
+
+        Raises:
+            ConfigurationInvalid: no such station.
+            ValueError: a name or number that cannot be written in an MRZ.
+        """
+        key = OKPKey.import_key(_encryption_jwk(self._station(station_id)))
+        entries = [
+            {"number": number, "document": _seal(_complete(number, document), key)}
+            for number, document in books
+        ]
+        claims: dict[str, Any] = {"priority": priority, "books": entries}
+        claims |= {} if nbf is None else {"nbf": nbf}
+        claims |= {} if application is None else {"application": application}
+        about = {"books": [number for number, _ in books]}
+        times = {"iat": now, "exp": exp}
+        return self._issue(station_id, TYP_AUTHORIZATION, {"jti": jti} | times | claims, about)
+
+    def direct(
+        self,
+        station_id: str,
+        action: Action,
+        *,
+        exp: int,
+        now: int,
+        jti: str | None = None,
+        **claims: Any,
+    ) -> str:
+        """Signs a directive, a ``trust`` update with the root key.
+
+        A ``trust`` update without ``jwks`` brings this authority's own keys.
+
+        Args:
+            station_id: a registered station.
+            action: one of CONTRACT section 3.3.
+            exp: not taken after.
+            now: ``iat``.
+            jti: its id; ``directive-SEQ`` where it is not given.
+            claims: the action's own.
+
+        Raises:
+            ConfigurationInvalid: no such station.
+        """
+        self._station(station_id)
+        if action is Action.TRUST:
+            claims.setdefault("jwks", self.trust_jwks())
+        about = {"action": action.value} | ({"job": claims["job"]} if "job" in claims else {})
+        body = {"jti": jti, "iat": now, "exp": exp, "action": action.value} | claims
+        return self._issue(station_id, TYP_DIRECTIVE, body, about)
+
+    def verify(self, station_id: str, receipts: Iterable[str]) -> Audit:
+        """Follows a station's receipts from the first one, and compares them with what was issued.
+
+        Raises:
+            ConfigurationInvalid: no such station.
+        """
+        first_kid, first_key = list(public_keys(self._station(station_id)).items())[-1]
+        return Audit.of(
+            receipts,
+            station_id=station_id,
+            authority_id=self.id,
+            keys={first_kid: first_key},
+            issued=[row["jti"] for row in self.issued(station_id) if "books" in row],
+        )
+
+    def issued(self, station_id: str) -> list[dict[str, Any]]:
+        """What was issued to a station: ``seq``, ``jti``, ``books`` or ``action`` and ``job``."""
+        path = self._issued_path(station_id)
+        if not path.exists():
+            return []
+        lines = path.read_bytes().split(b"\n")[:-1]  # a line that lacks its end never left
+        return [jose.parse_object(line) for line in lines]
+
+    def _issue(
+        self, station_id: str, typ: str, claims: dict[str, Any], about: dict[str, Any]
+    ) -> str:
+        role = Role.ROOT if about.get("action") == Action.TRUST else Role.ISSUER
+        with _locked(self._issued_path(station_id)) as file:
+            seq = _last_seq(file) + 1
+            claims["jti"] = claims["jti"] or f"directive-{seq}"
+            message = self._sign(
+                typ, role, {"iss": self.id, "aud": station_id, "seq": seq} | claims
+            )
+            row = {"seq": seq, "jti": claims["jti"], "iat": claims["iat"]} | about
+            file.write(json.dumps(row).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+            sync_directory(self.directory / "issued")
+        return message
+
+    def _sign(self, typ: str, role: Role, claims: Mapping[str, Any]) -> str:
+        header = {"alg": Algorithm.ED25519.value, "kid": _KID[role], "typ": typ}
+        signing_input = f"{_segment(header)}.{_segment(claims)}"
+        signature = self._keys[role].sign(signing_input.encode("ascii"))
+        return f"{signing_input}.{jose.encode_base64url(signature)}"
+
+    def _jwk(self, role: Role) -> dict[str, Any]:
+        x = jose.encode_base64url(self._keys[role].public_key().public_bytes_raw())
+        jwk = {"kty": "OKP", "crv": "Ed25519", "x": x, "kid": _KID[role], "use": "sig"}
+        return jwk | {"alg": Algorithm.ED25519.value, "role": role.value}
+
+    def _station(self, station_id: str) -> dict[str, Any]:
+        path = self.directory / "stations" / f"{station_id}.jwks"
+        if not _NAME.fullmatch(station_id) or not path.exists():
+            raise ConfigurationInvalid(
+                f"station {station_id}: unknown; registered: {', '.join(self.stations()) or 'none'}"
+            )
+        return jose.parse_object(path.read_bytes())
+
+    def _issued_path(self, station_id: str) -> Path:
+        return self.directory / "issued" / f"{station_id}.jsonl"
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[BinaryIO]:
+    """The issued list, for one process at a time: two of them must not give out one ``seq``."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield file
+
+
+def _last_seq(file: BinaryIO) -> int:
+    """The ``seq`` of the last whole line, 0 for none; a torn one after it is cut off."""
+    end = file.seek(0, os.SEEK_END)
+    start = file.seek(max(0, end - _LINE_SIZE_MAX))
+    tail = file.read()
+    whole = tail[: tail.rfind(b"\n") + 1]
+    file.truncate(start + len(whole))
+    file.seek(start + len(whole))
+    if not whole:
+        return 0
+    seq: int = jose.parse_object(whole[:-1].rpartition(b"\n")[2])["seq"]
+    return seq
+
+
+def _encryption_jwk(jwks: Mapping[str, Any]) -> dict[str, Any]:
+    for jwk in jwks["keys"]:
+        if jwk.get("crv") == "X25519" and jwk.get("use") == "enc":
+            return dict(jwk)
+    raise ValueError("no X25519 key for encryption")
+
+
+def _complete(number: str, document: Mapping[str, Any]) -> dict[str, Any]:
+    whole = dict(document) | {"document_number": number}
+    if "mrz" not in whole:
+        fields = {name: whole[name] for name in _MRZ_FIELDS}
+        for name in ("secondary_identifier", "personal_number"):
+            fields[name] = whole.get(name, "")
+        whole["mrz"] = list(compose_mrz(**fields))
+    return whole
+
+
+def _seal(document: Mapping[str, Any], key: OKPKey) -> str:
+    header = {"alg": ALG_ENCRYPTION, "enc": "A256GCM", "typ": TYP_DOCUMENT, "kid": key.kid}
+    return jwe.encrypt_compact(header, _json(document), key, registry=_REGISTRY)
+
+
+def _raw(private: Ed25519PrivateKey) -> str:
+    return jose.encode_base64url(private.private_bytes_raw())
+
+
+def _segment(value: Mapping[str, Any]) -> str:
+    return jose.encode_base64url(_json(value))
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
