@@ -80,21 +80,26 @@ def open_documents(
             raise _bad("Two documents of one authorization differ beyond number and MRZ")
         else:
             photo = documents[0].photo  # equal to one that was decoded already
-        documents.append(_checked_document(members, entry.number, photo, check_mrz))
+        document = _checked_document(members, entry.number, photo)
+        try:
+            check_mrz(document)
+        except ValueError as error:
+            raise _bad(f"The MRZ is none that Doc 9303 allows for these fields: {error}") from None
+        documents.append(document)
     return tuple(documents)
 
 
-def open_document(entry: BookEntry, keys: StationKeys, *, check_mrz: CheckMrz) -> TravelDocument:
+def open_document(entry: BookEntry, keys: StationKeys) -> TravelDocument:
     """Opens the document of one accepted book, to print or preview it.
 
-    The end of a retired key does not count here, or a rotation would strand accepted jobs.
+    The end of a retired key does not count here, or a rotation would strand accepted jobs; nor is
+    the MRZ checked again, which ``open_documents`` did.
 
     Raises:
         MessageRefused: 422 ``bad-document``: the keys that it was accepted with are gone.
     """
     members = _decrypt(entry.document, keys, now=None)
-    photo = _checked_photo(members.get("photo"))
-    return _checked_document(members, entry.number, photo, check_mrz)
+    return _checked_document(members, entry.number, _checked_photo(members.get("photo")))
 
 
 def _without_own(members: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,9 +165,7 @@ def _require_epk(epk: object) -> None:
         raise _bad(f"The document's epk has not {_POINT_LENGTH} bytes")
 
 
-def _checked_document(
-    members: Mapping[str, Any], number: str, photo: bytes, check_mrz: CheckMrz
-) -> TravelDocument:
+def _checked_document(members: Mapping[str, Any], number: str, photo: bytes) -> TravelDocument:
     """The members of CONTRACT section 3.2 but for the photo, which is checked already."""
     document_type = _text(members, "document_type")
     if not _DOCUMENT_TYPE.fullmatch(document_type):
@@ -181,7 +184,7 @@ def _checked_document(
     )
     if not birth <= issue <= expiry:
         raise _bad("The dates of birth, issue and expiry are not in this order")
-    document = TravelDocument(
+    return TravelDocument(
         document_type=document_type,
         issuing_state=codes["issuing_state"],
         nationality=codes["nationality"],
@@ -198,11 +201,6 @@ def _checked_document(
         mrz=_mrz_lines(members.get("mrz")),
         photo=photo,
     )
-    try:
-        check_mrz(document)
-    except ValueError as error:
-        raise _bad(f"The MRZ is none that Doc 9303 allows for these fields: {error}") from None
-    return document
 
 
 def _text(members: Mapping[str, Any], name: str) -> str:

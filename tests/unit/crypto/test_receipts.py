@@ -11,13 +11,14 @@ from agent.crypto.keys import Signer, StationKeys
 from agent.crypto.receipts import (
     ChainBroken,
     ChainVerifier,
+    ReceiptSigner,
     build_receipt,
     first_prev,
     hash_of,
     public_keys,
     read_receipt,
 )
-from tests.unit.crypto.crypto_samples import AUTHORITY, KEYS, NOW, STATION
+from tests.unit.crypto.crypto_samples import AUTHORITY, KEYS, NOW, STATION, segment
 
 PUBLIC = public_keys(KEYS.public_jwks())
 
@@ -96,6 +97,63 @@ def test_a_receipt_holds_exactly_what_was_given() -> None:
     }
     header = jose.parse_object(jose.decode_base64url(line.split(".")[0].encode()))
     assert header == {"alg": "Ed25519", "kid": KEYS.kid, "typ": "print-receipt+jwt"}
+
+
+def test_a_receipt_kept_in_two_pieces_is_the_same_receipt() -> None:
+    signer = ReceiptSigner(KEYS.signing)
+    line = chain(1).lines[0]
+    payload, signature = signer.sign(read_receipt(line, PUBLIC))
+    assert signer.text(signer.kid, payload, signature) == line
+    assert signer.hash_of(line) == hash_of(line)
+    assert signer.first_prev(STATION) == first_prev(STATION)
+    assert [signer.public_jwk()] == KEYS.public_jwks()["keys"][:1]
+
+
+@pytest.mark.parametrize(
+    "jwks",
+    [
+        {},
+        {"keys": 7},
+        {"keys": [{"crv": "Ed25519", "kty": "EC", "x": "AA"}]},
+        {"keys": [{"crv": "Ed25519", "kty": "OKP", "x": 7}]},
+        {"keys": [KEYS.public_jwks()["keys"][0] | {"kid": "another"}]},
+        {"keys": [7]},
+    ],
+    ids=repr,
+)
+def test_a_public_set_that_is_wrong_is_refused(jwks: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="key"):
+        public_keys(jwks)
+
+
+@pytest.mark.parametrize(
+    ("header", "text"),
+    [
+        ({"alg": "Ed25519", "kid": KEYS.kid, "typ": "JWT"}, "typ"),
+        ({"alg": "Ed25519", "kid": KEYS.kid}, "typ"),
+        ({"alg": "EdDSA", "kid": KEYS.kid, "typ": "print-receipt+jwt"}, "not the station's"),
+        ({"alg": "Ed25519", "kid": 7, "typ": "print-receipt+jwt"}, "not the station's"),
+    ],
+)
+def test_the_header_of_a_receipt_is_exact(header: dict[str, Any], text: str) -> None:
+    _, payload, _ = chain(1).lines[0].split(".")
+    signing_input = segment(header).decode() + "." + payload
+    bent = f"{signing_input}.{segment(KEYS.sign(signing_input.encode())).decode()}"
+    with pytest.raises(ChainBroken, match=text):
+        read_receipt(bent, PUBLIC)
+
+
+@pytest.mark.parametrize(
+    "over", [{"seq": 0}, {"seq": True}, {"iat": -1}, {"prev": 7}, {"event": None}]
+)
+def test_a_receipt_without_its_claims_is_a_break(over: dict[str, Any]) -> None:
+    made = Chain()
+    line = made.add()
+    payload = segment(read_receipt(line, PUBLIC) | over).decode()
+    signing_input = line.split(".", maxsplit=1)[0] + "." + payload
+    bent = f"{signing_input}.{segment(KEYS.sign(signing_input.encode())).decode()}"
+    with pytest.raises(ChainBroken, match="no "):
+        read_receipt(bent, PUBLIC)
 
 
 def test_a_whole_chain_is_accepted() -> None:
