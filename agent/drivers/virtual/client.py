@@ -25,9 +25,13 @@ ANSWER_SECONDS_MAX = 30.0
 
 @dataclass(frozen=True, slots=True)
 class PrinterState:
-    """What can be seen on a virtual printer; ``version`` grows with every change seen."""
+    """What can be seen on a virtual printer.
+
+    ``version`` grows with every change, ``scene`` with those that are more than a moving figure.
+    """
 
     version: int
+    scene: int
     powered: bool
     place: str
     book: str | None
@@ -49,7 +53,7 @@ class PrinterState:
 
 @dataclass(frozen=True, slots=True)
 class BookInk:
-    """What a look at a book tells; a pass is (started at, in page mode, inked rows) of one print."""
+    """What a look at a book tells; a pass is one print's (start, in page mode, inked rows)."""
 
     number: str
     inked: bool
@@ -192,12 +196,33 @@ class VirtualPrinterClient:
                 raise
         return state
 
+    def watch_scene(self, after: int) -> None:
+        """Asks to be told when the scene is past ``after``; then only ``seen_scene`` may follow."""
+        self._send("next-state", after=after, scene=True)
+
+    def fileno(self) -> int:
+        """To wait for the answer to ``watch_scene`` beside other things."""
+        return self._connection.fileno()
+
+    def seen_scene(self) -> PrinterState:
+        """The answer to ``watch_scene``."""
+        return _state(self._receive(ANSWER_SECONDS_MAX)["state"])
+
     def _ask(
         self, command: str, timeout_s: float = ANSWER_SECONDS_MAX, **arguments: object
     ) -> dict[str, Any]:
+        self._send(command, **arguments)
+        return self._receive(timeout_s)
+
+    def _send(self, command: str, **arguments: object) -> None:
         request = json.dumps({"command": command, **arguments}).encode("ascii") + b"\n"
         try:
             self._connection.sendall(request)
+        except OSError as error:
+            raise self._gone() from error
+
+    def _receive(self, timeout_s: float) -> dict[str, Any]:
+        try:
             line = self._read_line(timeout_s)
         except OSError as error:
             raise self._gone() from error

@@ -1,6 +1,7 @@
 """The control socket of the virtual printer: one JSON object a line, in both directions.
 
-A request is ``{"command": NAME, ...}``; its answer has ``"ok": true``, or ``"ok": false`` and ``error``.
+A request is ``{"command": NAME, ...}``; its answer has ``"ok": true``,
+or ``"ok": false`` and ``error``.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ SOCKET_NAME = "control.sock"
 LINE_SIZE_MAX = 16 * 1024 * 1024  # bytes: a page's dots or picture in base64 fit many times
 
 
-def _short_path(directory_fd: int) -> str:
+def _short_path(directory_fd: int, name: str) -> str:
     # A unix socket's address has 108 bytes; a longer directory is reached by descriptor on Linux.
-    return f"/proc/self/fd/{directory_fd}/{SOCKET_NAME}"
+    return f"/proc/self/fd/{directory_fd}/{name}"
 
 
 def listen(directory: Path) -> socket.socket:
@@ -26,7 +27,7 @@ def listen(directory: Path) -> socket.socket:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         before = os.umask(0o177)
         try:
-            listener.bind(_short_path(directory_fd))
+            listener.bind(_short_path(directory_fd, SOCKET_NAME))
         finally:
             os.umask(before)
         listener.listen()
@@ -42,11 +43,20 @@ def connect(directory: Path) -> socket.socket:
     Raises:
         OSError: there is none, or nobody listens.
     """
-    directory_fd = os.open(directory, os.O_PATH | os.O_DIRECTORY)
+    return connect_path(directory / SOCKET_NAME)
+
+
+def connect_path(path: Path) -> socket.socket:
+    """Connects to any unix socket, however long its path.
+
+    Raises:
+        OSError: there is none, or nobody listens.
+    """
+    directory_fd = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
     try:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            connection.connect(_short_path(directory_fd))
+            connection.connect(_short_path(directory_fd, path.name))
         except OSError:
             connection.close()
             raise

@@ -30,6 +30,7 @@ from agent.drivers.virtual.book import Book
 from agent.drivers.virtual.line import Line
 from agent.drivers.virtual.make import PrinterKind, PrinterMake, printer_make
 from agent.drivers.virtual.model import BookPlace, VirtualPrinter
+from agent.drivers.virtual.operator import start_operator
 from agent.drivers.virtual.picture import picture_png
 from agent.drivers.virtual.shelf import Shelf
 from agent.errors import RequestRefused, StationBusy
@@ -39,6 +40,7 @@ HOUSEKEEPING_SECONDS = 2.0  # how soon the end of the directory, or of a killed 
 SAVE_SECONDS = 0.5  # how much printing a kill of this process may forget
 WAIT_MILLISECONDS_MIN = 1
 START_SECONDS_MAX = 20.0
+_WITHOUT_FIGURES = {"counter": 0, "received_size": 0, "stalled_size": 0}  # they move all the time
 
 
 @dataclasses.dataclass(slots=True)
@@ -48,7 +50,8 @@ class Caller:
     connection: socket.socket
     received: bytearray = dataclasses.field(default_factory=bytearray)
     unsent: bytearray = dataclasses.field(default_factory=bytearray)
-    after_version: int | None = None
+    awaits: str | None = None  # "version" or "scene": the number that it waits to grow
+    after: int = -1
 
 
 @dataclasses.dataclass(slots=True)
@@ -93,6 +96,7 @@ class VirtualPrinterProcess:
         self._watched_line: tuple[int, int] | None = None
         self._state: dict[str, Any] = {}
         self._version = 0
+        self._scene = 0
         self._trip: Trip | None = None
         self._save_due: float | None = None
         self._ending = False
@@ -303,7 +307,8 @@ class VirtualPrinterProcess:
                 raise RequestRefused(400, "malformed", "a request is a JSON object on one line")
             name = _text(request, "command")
             if name == "next-state":
-                caller.after_version = int(request.get("after", -1))
+                caller.awaits = "scene" if request.get("scene") else "version"
+                caller.after = int(request.get("after", -1))
                 self._tell_watchers()
                 return None
             if name not in self._commands:
@@ -317,13 +322,13 @@ class VirtualPrinterProcess:
 
     def _tell_watchers(self) -> None:
         """Answers those who wait for another state than the one they know."""
-        watchers = [c for c in self._callers.values() if c.after_version is not None]
+        watchers = [one for one in self._callers.values() if one.awaits is not None]
         if not watchers:
             return
         state = self._describe()
         for caller in watchers:
-            if caller.after_version is not None and self._version > caller.after_version:
-                caller.after_version = None
+            if caller.awaits is not None and state[caller.awaits] > caller.after:
+                caller.awaits = None
                 caller.unsent += json.dumps({"ok": True, "state": state}).encode("ascii") + b"\n"
                 self._send(caller)
 
@@ -349,9 +354,11 @@ class VirtualPrinterProcess:
             "serial": printer.make.serial,
         }
         if state != self._state:
+            scenes = [{**one, **_WITHOUT_FIGURES} for one in (state, self._state)]
+            self._scene += scenes[0] != scenes[1]
             self._state = state
             self._version += 1
-        return {"version": self._version, **state}
+        return {"version": self._version, "scene": self._scene, **state}
 
     # -- commands ---------------------------------------------------------------------------------
 
@@ -540,6 +547,8 @@ def main(arguments: list[str] | None = None) -> int:
     if ready is not None:
         os.write(ready, b"+")
         os.close(ready)
+    if options.agent_socket is not None:
+        start_operator(directory, options.agent_socket, options.printer, presents=options.presents)
     process.run()
     return 0
 
