@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from agent import model
-from agent.clock import SystemClock
+from agent.clock import SystemClock, sleep
 from agent.drivers.virtual import control
 from agent.errors import LineUnavailable, NoAnswer, RequestRefused
 
 START_SECONDS_MAX = 30.0
+START_TRIES_MAX = 20
+START_PAUSE_SECONDS = 0.1
 ANSWER_SECONDS_MAX = 30.0
 
 
@@ -282,8 +284,6 @@ def spawn(
     Raises:
         LineUnavailable: it did not start.
     """
-    with contextlib.suppress(LineUnavailable):
-        return VirtualPrinterClient(directory)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     command = [sys.executable, "-m", "agent.drivers.virtual.process", "--detach"]
     command += ["--directory", str(directory), "--kind", kind, "--speed", str(speed)]
@@ -293,14 +293,29 @@ def spawn(
         command += ["--agent-socket", str(agent_socket), "--printer", printer]
     if presents:
         command.append("--presents")
-    with (directory / "log").open("ab") as log:
-        # Where two start it at once, the second finds the lock taken, and the printer running.
-        subprocess.run(  # noqa: S603 - this product's own module, no shell
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=log,
-            timeout=START_SECONDS_MAX,
-            check=False,
-        )
-    return VirtualPrinterClient(directory)
+    for _ in range(START_TRIES_MAX):
+        with contextlib.suppress(LineUnavailable):
+            return _answering(directory)
+        with (directory / "log").open("ab") as log:
+            started = subprocess.run(  # noqa: S603 - this product's own module, no shell
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                timeout=START_SECONDS_MAX,
+                check=False,
+            )
+        if started.returncode:
+            # The lock is taken: by one that starts at the same time, or by one that is just ending.
+            sleep(START_PAUSE_SECONDS)
+    return _answering(directory)
+
+
+def _answering(directory: Path) -> VirtualPrinterClient:
+    client = VirtualPrinterClient(directory)
+    try:
+        client.state()
+    except LineUnavailable:
+        client.close()
+        raise
+    return client

@@ -25,11 +25,12 @@ class Line:
         self.fd, self._host_end = os.openpty()
         tty.setraw(self._host_end)
         os.set_blocking(self.fd, False)
-        # Packet mode tells when the host flushes its output: bytes read ahead of a full receive
-        # buffer are still the host's, and must vanish with the rest.
+        # Packet mode tells when the host flushes its output: bytes that the printer did not take
+        # yet are still the host's, and must vanish with the rest.
         fcntl.ioctl(self.fd, termios.TIOCPKT, array.array("i", [1]))
         self.port = os.ttyname(self._host_end)
         self._unsent = b""
+        self._host_stopped = False
         self.waiting = b""
         draft = self._link.with_name("port.new")
         draft.unlink(missing_ok=True)
@@ -50,7 +51,7 @@ class Line:
         return bool(self._unsent)
 
     def fetch(self) -> None:
-        """Takes what the host sent into ``waiting``, one read at most."""
+        """Takes what the host sent to the end of ``waiting``, one read at most."""
         try:
             packet = os.read(self.fd, READ_SIZE + 1)
         except BlockingIOError:
@@ -59,6 +60,12 @@ class Line:
             self.waiting += packet[1:]
         elif packet and packet[0] & PACKET_FLUSHED_BY_HOST:
             self.waiting = b""
+
+    def pace(self) -> None:
+        """Stops the host while bytes wait, as CTS does: none may hide in the kernel."""
+        if self._host_stopped != bool(self.waiting):
+            self._host_stopped = not self._host_stopped
+            termios.tcflow(self._host_end, termios.TCOOFF if self._host_stopped else termios.TCOON)
 
     def send(self, data: bytes = b"") -> None:
         """Puts bytes into the line, as far as they fit; the rest when there is room."""
@@ -75,8 +82,5 @@ class Line:
         termios.tcflush(self._host_end, termios.TCIFLUSH)
 
     def release(self) -> None:
-        """Undoes what a killed station left on the line: a lock, and output stopped by XOFF.
-
-        On a serial port the last close does it; here the line stays open.
-        """
+        """Undoes the lock that a killed station left; on a serial port its last close does it."""
         fcntl.ioctl(self._host_end, termios.TIOCNXCL)

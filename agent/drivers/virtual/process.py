@@ -191,6 +191,7 @@ class VirtualPrinterProcess:
             waiting = waiting[: trip.size]
         taken = self.printer.receive(waiting, now) if waiting else 0
         line.waiting = line.waiting[taken:]
+        line.pace()
         if not line.sends:
             line.send(self.printer.take_output(OUTPUT_AT_ONCE_MAX))
         else:
@@ -200,10 +201,7 @@ class VirtualPrinterProcess:
             if trip.size <= 0:
                 self._power_off({"hang_up": trip.hang_up})
                 return
-        # A host's flush is told as a packet of its own, also while its bytes are not read.
-        wanted = select.POLLPRI if line.waiting else select.POLLPRI | select.POLLIN
-        if line.sends:
-            wanted |= select.POLLOUT
+        wanted = select.POLLIN | (select.POLLOUT if line.sends else 0)
         if self._watched_line != (line.fd, wanted):
             self._poll.register(line.fd, wanted)
             self._watched_line = (line.fd, wanted)
