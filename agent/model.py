@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import enum
 from dataclasses import dataclass, field
 from typing import Any
@@ -172,3 +173,23 @@ class PrinterIdentity:
 
     serial: str | None = None
     model: str | None = None
+
+
+def base64url(data: bytes) -> str:
+    """Base64url without padding (RFC 7515 section 2)."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+
+
+PROCESS_ID_BASE = 95  # printable ASCII, 20h..7Eh
+PROCESS_ID_MAX = PROCESS_ID_BASE**4 - 1
+
+
+def process_id_text(number: int) -> str:
+    """Four base-95 digits, highest first (CONTRACT section 8 rule 6), as they stand in receipts and on the wire."""
+    if not 0 <= number <= PROCESS_ID_MAX:
+        raise ValueError(f"process ID {number} is outside 0..{PROCESS_ID_MAX}")
+    digits = []
+    for _ in range(4):
+        number, digit = divmod(number, PROCESS_ID_BASE)
+        digits.append(chr(0x20 + digit))
+    return "".join(reversed(digits))

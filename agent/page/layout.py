@@ -30,10 +30,10 @@ from agent.page.raster import from_image
 from agent.page.specimen import draw_specimen
 from agent.page.text import ASCENT_PLAIN_EM, SIZE_LEGIBLE_PX, draw_text
 
-CAPTION_HEIGHT_MM = 2.3
+CAPTION_HEIGHT_MM = 2.7
 CAPTION_SIZE_MM = 1.9
 VALUE_SIZE_MM = 3.3
-VALUE_HEIGHT_MM = 5.0
+VALUE_HEIGHT_MM = 4.8
 ASPECT_NEAR_ONE = 0.2  # text on pixels this near to square is crisper unscaled than true to width
 _OCR_B_ADVANCE_EM = 0.723  # the typeface's own width of a character
 _OCR_B_CAPITAL_EM = 0.70
@@ -101,19 +101,19 @@ def _fields(document: TravelDocument) -> Iterator[_Field]:
     yield _Field(90, 3.6, 31, captions.NUMBER, document.document_number)
     if document.secondary_identifier:
         yield _Field(44, 12.0, 77, captions.PRIMARY, document.primary_identifier, lines_max=2)
-        yield _Field(44, 19.4, 77, captions.SECONDARY, document.secondary_identifier, lines_max=2)
+        yield _Field(44, 19.5, 77, captions.SECONDARY, document.secondary_identifier, lines_max=2)
     else:
         # Doc 9303-4: a name that cannot be divided stands whole in the primary identifier.
         yield _Field(44, 12.0, 77, captions.NAME, document.primary_identifier, lines_max=2)
-    yield _Field(44, 26.8, 30, captions.NATIONALITY, document.nationality)
-    yield _Field(76, 26.8, 45, captions.PERSONAL_NUMBER, document.personal_number)
-    yield _Field(44, 34.2, 30, captions.BIRTH, captions.visual_date(document.date_of_birth))
-    yield _Field(76, 34.2, 14, captions.SEX, captions.visual_sex(document.sex))
-    yield _Field(44, 41.6, 77, captions.BIRTH_PLACE, document.place_of_birth, lines_max=2)
-    yield _Field(44, 49.0, 36, captions.ISSUE, captions.visual_date(document.date_of_issue))
-    yield _Field(82, 49.0, 39, captions.EXPIRY, captions.visual_date(document.date_of_expiry))
-    yield _Field(44, 56.4, 77, captions.AUTHORITY, document.issuing_authority, lines_max=2)
-    yield _Field(5, 60.6, 37, captions.SIGNATURE, "")
+    yield _Field(44, 27.0, 30, captions.NATIONALITY, document.nationality)
+    yield _Field(76, 27.0, 45, captions.PERSONAL_NUMBER, document.personal_number)
+    yield _Field(44, 34.5, 30, captions.BIRTH, captions.visual_date(document.date_of_birth))
+    yield _Field(76, 34.5, 14, captions.SEX, captions.visual_sex(document.sex))
+    yield _Field(44, 42.0, 77, captions.BIRTH_PLACE, document.place_of_birth, lines_max=2)
+    yield _Field(44, 49.5, 36, captions.ISSUE, captions.visual_date(document.date_of_issue))
+    yield _Field(82, 49.5, 39, captions.EXPIRY, captions.visual_date(document.date_of_expiry))
+    yield _Field(44, 57.0, 77, captions.AUTHORITY, document.issuing_authority, lines_max=2)
+    yield _Field(5, 60.8, 37, captions.SIGNATURE, "")
 
 
 def _text_aspect(grid: Grid) -> float:
@@ -196,12 +196,14 @@ def _glyph(character: str, dpi_x: int, dpi_y: int) -> Image.Image:
         round(MRZ_PITCH_MM * drawn_px_per_mm),
         round(MRZ_LINE_HEIGHT_MM * drawn_px_per_mm),
     )
-    drawn = Image.new("L", (cell_width, cell_height), 0)
-    baseline = round(cell_height / 2 + _OCR_B_CAPITAL_EM / 2 * _GLYPH_DRAWN_SIZE_PX)
-    ImageDraw.Draw(drawn).text((0, baseline), character, fill=255, font=face, anchor="ls")
     size = (
         max(1, round(MRZ_PITCH_MM * dpi_x / MM_PER_INCH)),
         max(1, round(MRZ_LINE_HEIGHT_MM * dpi_y / MM_PER_INCH)),
     )
+    drawn = Image.new("L", (cell_width, cell_height), 0)
+    baseline = cell_height / 2 + _OCR_B_CAPITAL_EM / 2 * _GLYPH_DRAWN_SIZE_PX
+    # Letters stand on the edge of a row of dots, so that round ones get no tail on coarse grids.
+    baseline = round(baseline * size[1] / cell_height) * cell_height / size[1]
+    ImageDraw.Draw(drawn).text((0, round(baseline)), character, fill=255, font=face, anchor="ls")
     sampled = drawn.resize(size, Image.Resampling.BOX)
     return sampled.point(lambda level: 255 * (level >= _GLYPH_INK_LEVEL), mode="1")

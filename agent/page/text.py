@@ -10,6 +10,7 @@ SIZE_LEGIBLE_PX = 7  # the smallest em at which the typeface is still read
 LINE_PITCH_EM = 1.1
 ASCENT_EM = 1.1  # a capital with two accents, as in Vietnamese
 ASCENT_PLAIN_EM = 0.77  # capitals and ascenders without accents
+ASCENT_USUAL_EM = 0.9  # a capital with one accent
 DESCENT_EM = 0.3
 _SQUEEZED_INK_LEVEL = 96  # of 255: thin strokes are kept rather than lost
 
@@ -21,7 +22,7 @@ def draw_text(
     *,
     style: Style,
     size_px: int,
-    ascent_em: float = ASCENT_EM,
+    ascent_em: float = ASCENT_USUAL_EM,
     lines_max: int = 1,
     aspect: float = 1.0,
 ) -> None:
@@ -33,7 +34,7 @@ def draw_text(
         text: any text; an empty one draws nothing.
         style: the typeface.
         size_px: the wished em in vertical dots.
-        ascent_em: from the box's top to the first baseline.
+        ascent_em: from the box's top to the first baseline; taller letters push it down.
         lines_max: how many lines the text may be broken into.
         aspect: horizontal dots per inch divided by vertical ones.
     """

@@ -13,13 +13,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import apsw
 
 from agent.clock import Clock
-from agent.crypto import jose, receipts
-from agent.crypto.keys import StationKeys
 from agent.errors import DiskFull, JournalDamaged
 from agent.queue.known_time import KnownTime
 from agent.queue.migrations import MIGRATIONS, SCHEMA_VERSION
@@ -43,6 +41,35 @@ TABLES: Mapping[str, str] = {
     "station": "key",
     "signers": "number",
 }
+
+class ReceiptSigner(Protocol):
+    """Who signs the chain (crypto/receipts); the journal knows only this much of keys."""
+
+    @property
+    def kid(self) -> str:
+        """The signing key's id."""
+        ...
+
+    def public_jwk(self) -> dict[str, Any]:
+        """The public half of the signing key."""
+        ...
+
+    def sign(self, claims: Mapping[str, Any]) -> tuple[bytes, bytes]:
+        """The payload's bytes and their signature."""
+        ...
+
+    def text(self, kid: str, payload: bytes, signature: bytes) -> str:
+        """The compact serialization."""
+        ...
+
+    def hash_of(self, text: str) -> str:
+        """What the next receipt's ``prev`` says of this one."""
+        ...
+
+    def first_prev(self, station_id: str) -> str:
+        """The ``prev`` of a chain's first receipt."""
+        ...
+
 
 T = TypeVar("T")
 Row = dict[str, Any]
@@ -185,35 +212,47 @@ class Transaction(Reader):
         if not self.clock_trusted:
             full["clock"] = "untrusted"
         number = journal.head.seq + 1 if seq is None else seq
-        compact = receipts.build_receipt(
-            journal.keys,
-            iss=journal.station_id,
-            aud=journal.authority_id,
-            seq=number,
-            prev=journal.head.hash,
-            iat=self.now,
-            event=event,
-            job=job,
-            state=state,
-            reasons=None if reasons is None else list(reasons),
-            book=book,
-            actor=actor,
-            evidence=full or None,
-            note=note,
-        )
-        _, payload, signature = compact.split(".")
-        self._insert_event(
-            event, job, number, jose.decode_base64url(payload), jose.decode_base64url(signature), journal.signer
-        )
+        claims: Row = {
+            "iss": journal.station_id,
+            "aud": journal.authority_id,
+            "seq": number,
+            "prev": journal.head.hash,
+            "iat": self.now,
+            "event": event,
+            "job": job,
+            "state": state,
+            "reasons": list(reasons) if reasons else None,
+            "book": book,
+            "actor": actor,
+            "evidence": full or None,
+            "note": note,
+        }
+        payload, signature = journal.signer.sign({name: value for name, value in claims.items() if value is not None})
+        self._insert_event(event, job, number, payload, signature, journal.signer_number)
         journal.head.seq = number
-        journal.head.hash = receipts.hash_of(compact)
+        journal.head.hash = journal.signer.hash_of(journal.signer.text(journal.signer.kid, payload, signature))
         if self.clock_trusted:
             self.advance_known_time(self.now)
         return number
 
-    def rotate_signer(self, number: int) -> None:
-        """From the next receipt on, the signer of this number counts (``keys-rotated``)."""
-        self._journal.signer = number
+    def note_if_changed(self, kind: str, *, job: str | None = None) -> None:
+        """Like ``note``, where nothing may have been put."""
+        if self._changes:
+            self.note(kind, job=job)
+
+    @property
+    def last_receipt_seq(self) -> int:
+        """The ``seq`` at the end of the chain."""
+        return self._journal.head.seq
+
+    @property
+    def next_receipt_seq(self) -> int:
+        """The ``seq`` that the next receipt gets."""
+        return self._journal.head.seq + 1
+
+    def journal_hash(self, seq: int) -> str | None:
+        """The hash of the receipt of that ``seq``, or None where the chain has none."""
+        return self._journal.receipt_hash(self, seq)
 
     def advance_known_time(self, moment: int) -> None:
         """Moves the known time forward, never back."""
@@ -251,7 +290,7 @@ class Journal:
 
     Args:
         connection: An apsw connection that ``open_connection`` prepared.
-        keys: The station's keys; they sign every receipt.
+        signer: Signs every receipt.
         station_id: ``iss`` of the receipts.
         authority_id: ``aud`` of the receipts.
         clock: Where the time of an operation comes from.
@@ -262,7 +301,7 @@ class Journal:
         connection: apsw.Connection,
         *,
         path: str,
-        keys: StationKeys,
+        signer: ReceiptSigner,
         station_id: str,
         authority_id: str,
         clock: Clock,
@@ -271,7 +310,7 @@ class Journal:
         self.connection = connection
         self.path = path
         self.vfs = vfs
-        self.keys = keys
+        self.signer = signer
         self.station_id = station_id
         self.authority_id = authority_id
         self.clock = clock
@@ -282,14 +321,14 @@ class Journal:
         self.head = self._read_head(reader)
         self.known_time = KnownTime(reader.value("SELECT value FROM known_time"))
         self.known_time.started(clock.now(), clock.monotonic())
-        self.signer = self._find_signer(reader)
+        self.signer_number = self._find_signer(reader)
 
     @classmethod
     def open(
         cls,
         path: Path | str,
         *,
-        keys: StationKeys,
+        signer: ReceiptSigner,
         station_id: str,
         authority_id: str,
         clock: Clock,
@@ -305,7 +344,7 @@ class Journal:
         return cls(
             connection,
             path=str(path),
-            keys=keys,
+            signer=signer,
             station_id=station_id,
             authority_id=authority_id,
             clock=clock,
@@ -327,7 +366,7 @@ class Journal:
             apsw.IOError: The commit's sync failed, or a read; the process must end and recover from disk
                 (a failed fsync is never retried).
         """
-        before = (self.head.seq, self.head.hash, self.known_time.known, self.signer)
+        before = (self.head.seq, self.head.hash, self.known_time.known)
         now = self._time()
         results: list[Any] = []
         recorded: list[Recorded] = []
@@ -336,7 +375,7 @@ class Journal:
             for operation in operations:
                 results.append(self._run(operation, now, recorded))
             self.connection.execute("COMMIT")
-        except apsw.FullError as error:
+        except apsw.FullError:
             self._roll_back(before)
             return [DiskFull("the disk is full: nothing was written; free some room")] * len(operations)
         except BaseException:
@@ -348,7 +387,7 @@ class Journal:
         return results
 
     def _run(self, operation: Operation[Any], now: int, recorded: list[Recorded]) -> Any:
-        before = (self.head.seq, self.head.hash, self.known_time.known, self.signer)
+        before = (self.head.seq, self.head.hash, self.known_time.known)
         transaction = Transaction(self, now)
         self.connection.execute("SAVEPOINT operation")
         try:
@@ -365,10 +404,10 @@ class Journal:
         recorded.extend(transaction.recorded)
         return result
 
-    def _restore(self, before: tuple[int, str, int | None, int]) -> None:
-        self.head.seq, self.head.hash, self.known_time.known, self.signer = before
+    def _restore(self, before: tuple[int, str, int | None]) -> None:
+        self.head.seq, self.head.hash, self.known_time.known = before
 
-    def _roll_back(self, before: tuple[int, str, int | None, int]) -> None:
+    def _roll_back(self, before: tuple[int, str, int | None]) -> None:
         self._restore(before)
         # SQLite has rolled back by itself on some errors (a full disk); a second one would fail.
         if self.connection.in_transaction:
@@ -390,6 +429,10 @@ class Journal:
             reader = self._readers.reader = Reader(connection)
         return reader
 
+    def clock_trusted(self) -> bool:
+        """Whether the clock may be believed now."""
+        return self.known_time.trusted(self._time())
+
     def listen(self, listener: Callable[[Sequence[Recorded]], None]) -> None:
         """Calls ``listener`` with the events of each durable commit, in the writing thread."""
         self._listeners.append(listener)
@@ -404,13 +447,7 @@ class Journal:
 
     def receipt_text(self, row: Row) -> str:
         """The compact serialization of an event's receipt (columns payload, signature, kid)."""
-        return ".".join(
-            (
-                receipts.encode_header(row["kid"]),
-                jose.encode_base64url(row["payload"]),
-                jose.encode_base64url(row["signature"]),
-            )
-        )
+        return self.signer.text(row["kid"], row["payload"], row["signature"])
 
     def receipts_after(self, reader: Reader, after: int, limit: int) -> Iterator[tuple[int, str]]:
         """Pairs of ``seq`` and compact receipt, in order."""
@@ -426,7 +463,7 @@ class Journal:
         """The hash of the receipt of that ``seq``, or None where the chain has none."""
         for found, text in self.receipts_after(reader, seq - 1, 1):
             if found == seq:
-                return receipts.hash_of(text)
+                return self.signer.hash_of(text)
         return None
 
     def close(self) -> None:
@@ -447,13 +484,17 @@ class Journal:
             " WHERE e.seq IS NOT NULL ORDER BY e.seq DESC LIMIT 1"
         )
         if row is None:
-            return _Head(0, receipts.first_prev(self.station_id))
-        return _Head(row["seq"], receipts.hash_of(self.receipt_text(row)))
+            return _Head(0, self.signer.first_prev(self.station_id))
+        return _Head(row["seq"], self.signer.hash_of(self.receipt_text(row)))
 
     def _find_signer(self, reader: Reader) -> int:
-        kid = self.keys.signing_kid
-        number = reader.value("SELECT number FROM signers WHERE kid = ?", (kid,))
+        number = reader.value("SELECT number FROM signers WHERE kid = ?", (self.signer.kid,))
         return 0 if number is None else int(number)
+
+    def use_signer(self, signer: ReceiptSigner, number: int) -> None:
+        """From the next receipt on, this signer counts (a new journal, or after ``keys-rotated``)."""
+        self.signer = signer
+        self.signer_number = number
 
 
 def open_connection(path: Path | str, *, vfs: str | None = None) -> apsw.Connection:

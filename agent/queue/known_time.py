@@ -30,6 +30,8 @@ class KnownTime:
         offset = wall - monotonic
         if self._offset is None or abs(offset - self._offset) > JUMP_MIN_S:
             self._ahead = self._is_ahead(wall)
+        elif not self._is_ahead(wall):
+            self._ahead = False
         self._offset = offset
 
     def trusted(self, wall: int) -> bool:

@@ -43,7 +43,8 @@ CREATE TABLE jobs (
   hold_authority INTEGER NOT NULL DEFAULT 0,
   hold_technician INTEGER NOT NULL DEFAULT 0,
   hold_seq INTEGER NOT NULL DEFAULT 0,
-  wish TEXT                          -- how it is to end once it is known to be without ink
+  wish TEXT,                         -- how it is to end once it is known to be without ink
+  transfer_to TEXT                   -- a technician asked the authority to give it to that station
 ) STRICT;
 CREATE INDEX jobs_open ON jobs (priority DESC, seq) WHERE phase NOT IN ('completed', 'canceled', 'aborted');
 CREATE INDEX jobs_to_erase ON jobs (end_seq) WHERE end_seq IS NOT NULL AND erased = 0;
@@ -63,7 +64,7 @@ CREATE TABLE attempts (
   number INTEGER NOT NULL,           -- 1, 2, ... of its job
   printer TEXT NOT NULL,
   book TEXT NOT NULL,
-  stage TEXT NOT NULL,               -- load, loaded, intent, closed
+  stage TEXT NOT NULL,               -- load, loaded, intent, standing (waits for a person), resolved (not clear yet), closed
   run INTEGER NOT NULL,              -- the start of the agent that made it
   boot TEXT NOT NULL,
   serial TEXT,
@@ -73,9 +74,11 @@ CREATE TABLE attempts (
   process_id INTEGER,
   noted INTEGER NOT NULL DEFAULT 0,  -- a book seen in, or a lost line, before the fence reply
   error INTEGER NOT NULL DEFAULT 0,
-  clear INTEGER NOT NULL DEFAULT 0   -- the page can no longer print
+  clear INTEGER NOT NULL DEFAULT 0,  -- the page can no longer print
+  counted INTEGER NOT NULL DEFAULT 0, -- the counter was journaled after the intent
+  resolution TEXT                    -- what a person said of its book
 ) STRICT;
-CREATE INDEX attempts_open ON attempts (printer) WHERE stage <> 'closed';
+CREATE INDEX attempts_open ON attempts (printer) WHERE stage NOT IN ('closed', 'standing');
 CREATE INDEX attempts_by_job ON attempts (job);
 
 CREATE TABLE messages (
@@ -100,7 +103,9 @@ CREATE TABLE printers (
   name TEXT PRIMARY KEY,
   serial TEXT,
   model TEXT,
-  stopped TEXT                       -- why it may not print until a technician accepts it
+  stopped TEXT,                      -- why it may not print until a technician accepts it
+  stopped_serial TEXT,               -- who answered when it was stopped
+  stopped_counter INTEGER
 ) STRICT;
 CREATE TABLE counters (serial TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
 CREATE TABLE technicians (

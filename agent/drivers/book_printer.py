@@ -1,0 +1,317 @@
+"""The dialogue with a book printer on one open line: a session (CONTRACT sections 4.1 and 8).
+
+It asks, loads, commits and clears; what the printer says is kept in order in ``log``, where the worker
+reads its evidence. It decides nothing and journals nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from agent.drivers import escpos
+from agent.drivers.escpos import Condition, Reply, SlipSensors
+from agent.drivers.profile import ClearMethod, ModelQuery, Profile
+from agent.drivers.transport import Transport
+from agent.errors import BookInTheWay, NoAnswer, PrinterRestarted, ReplyGarbled
+from agent.model import PrinterIdentity
+
+QUIET_S = 0.15  # a line that said nothing for so long has said what it held
+RESTART_GRACE_S = 1.0  # how long an automatic status may trail behind the asked one
+WRITE_CHUNK_BYTES = 2_048  # between two chunks of a page the sensors are looked at
+WRITE_TIMEOUT_S = 30.0  # for a chunk: a printer that takes nothing for so long is stuck
+CLEAR_TRIES = 3
+CLEAR_TIMEOUT_S = 2.0  # for one try; a late reply to it serves the next
+POLL_S = 2.0  # how often a waiting printer is asked whether it is still the same
+PRINTING_POLL_S = 1.0
+LOG_MAX = 100_000  # replies of one session; more is a printer gone mad
+
+R = TypeVar("R", bound=object)
+_DIGITS = re.compile(r"[0-9]{1,10}")
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One reply, and whether no request of this session explains it (automatic status only)."""
+
+    reply: Reply
+    unasked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CounterReading:
+    """A counter's value and where its reply stands in the log."""
+
+    value: int
+    position: int
+
+
+class BookPrinter:
+    """One session with one printer.
+
+    Args:
+        transport: The open line; the session closes it.
+        profile: What kind of printer it is.
+        monotonic: Seconds that only grow.
+        xonxoff: Whether XON and XOFF may stand in the input.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        profile: Profile,
+        monotonic: Callable[[], float],
+        *,
+        xonxoff: bool = False,
+    ) -> None:
+        self.transport = transport
+        self.profile = profile
+        self.log: list[Said] = []
+        self.conditions = escpos.NO_CONDITION
+        self.slip: SlipSensors | None = None  # as the last status told, asked or not
+        self._automatic_slip: SlipSensors | None = None
+        self._parser = escpos.ReplyParser(xonxoff=xonxoff)
+        self._monotonic = monotonic
+        self._explained = 0
+        self.armed = False
+
+    # Listening
+
+    def pump(self, timeout_s: float) -> bool:
+        """Reads what comes within the time; tells whether bytes came."""
+        data = self.transport.read(timeout_s)
+        for reply in self._parser.feed(data):
+            self._take(reply)
+        return bool(data)
+
+    def keep_pending(self) -> None:
+        """Reads what the printer still holds until the line is quiet (rule 2)."""
+        quiet_at = self._monotonic() + QUIET_S
+        while (left := quiet_at - self._monotonic()) > 0:
+            if self.pump(left):
+                quiet_at = self._monotonic() + QUIET_S
+        for reply in self._parser.abandon():
+            self._take(reply)
+
+    def _take(self, reply: Reply) -> None:
+        unasked = False
+        if isinstance(reply, escpos.AutomaticStatus):
+            unasked = self._explained == 0
+            self._explained = max(0, self._explained - 1)
+            self.conditions = escpos.automatic_conditions(reply)
+            self._automatic_slip = escpos.automatic_slip(reply, self.profile)
+            self.slip = self._automatic_slip
+        self.log.append(Said(reply, unasked))
+        if len(self.log) > LOG_MAX:
+            raise ReplyGarbled(
+                "the printer does not stop talking; check its flow control and its cable"
+            )
+
+    def _await(self, kind: type[R], timeout_s: float, *, since: int, what: str) -> R:
+        """The first reply of this kind from that place in the log on; everything else is kept meanwhile."""
+        deadline = self._monotonic() + timeout_s
+        position = since
+        while True:
+            for said in self.log[position:]:
+                position += 1
+                if isinstance(said.reply, kind):
+                    return said.reply
+            left = deadline - self._monotonic()
+            if left <= 0:
+                raise NoAnswer(
+                    f"the printer did not answer {what} within {timeout_s:g} s; check power, cable and cover"
+                )
+            self.pump(left)
+
+    def _ask(
+        self, command: bytes, kind: type[R], *, what: str, timeout_s: float | None = None
+    ) -> R:
+        self.pump(0)
+        since = len(self.log)
+        self._write(command)
+        wait_s = self.profile.reply_seconds if timeout_s is None else timeout_s
+        return self._await(kind, wait_s, since=since, what=what)
+
+    def _write(self, data: bytes) -> None:
+        self.transport.write(data, WRITE_TIMEOUT_S)
+
+    # Asking
+
+    def ask_slip(self) -> SlipSensors:
+        """Where the book is (DLE EOT 5)."""
+        request = escpos.RealTimeRequest.SLIP
+        status = self._ask(
+            escpos.real_time_status(request), escpos.RealTimeStatus, what="DLE EOT 5"
+        )
+        self.slip = escpos.real_time_slip(status, self.profile)
+        return self.slip
+
+    def ask_conditions(self) -> Condition:
+        """What is wrong with the printer (DLE EOT 2 and 3); works while it is offline."""
+        found = escpos.NO_CONDITION
+        for request in (escpos.RealTimeRequest.OFFLINE_CAUSE, escpos.RealTimeRequest.ERROR_CAUSE):
+            status = self._ask(
+                escpos.real_time_status(request),
+                escpos.RealTimeStatus,
+                what=f"DLE EOT {request.value}",
+            )
+            found |= escpos.real_time_conditions(request, status)
+        self.conditions = found
+        return found
+
+    def check_same_printer_still(self) -> SlipSensors:
+        """Asks where the book is, and notices a printer that forgot to tell it unasked.
+
+        Raises:
+            PrinterRestarted: Only asking shows where the book is: the automatic status is off, so the printer
+                lost its memory.
+        """
+        asked = self.ask_slip()
+        deadline = self._monotonic() + RESTART_GRACE_S
+        while self.armed and not self._agrees(asked):
+            left = deadline - self._monotonic()
+            if left <= 0:
+                raise PrinterRestarted(
+                    "the printer was switched off and on: it no longer tells its changes by itself"
+                )
+            if self.pump(left):
+                continue
+            asked = self.ask_slip()
+        return asked
+
+    def _agrees(self, asked: SlipSensors) -> bool:
+        told = self._automatic_slip
+        return told is not None and (told.book_in, told.book_out) == (asked.book_in, asked.book_out)
+
+    def fence(self, *, timeout_s: float | None = None) -> None:
+        """A reply that proves that all earlier bytes were taken (GS I 1)."""
+        self._ask(escpos.LOAD_FENCE, escpos.QueuedStatus, what="GS I 1", timeout_s=timeout_s)
+
+    def identify(self) -> PrinterIdentity:
+        """Serial number and model, as far as the profile has them."""
+        self.fence()
+        serial = self._text(escpos.Identity.SERIAL_NUMBER) if self.profile.serial else None
+        model: str | None
+        match self.profile.model:
+            case ModelQuery.TEXT:
+                model = self._text(escpos.Identity.MODEL)
+            case ModelQuery.ID:
+                status = self._ask(
+                    escpos.identity(escpos.Identity.MODEL_ID), escpos.QueuedStatus, what="GS I 1"
+                )
+                model = f"model {status.value:02X}h"
+        self.fence()
+        return PrinterIdentity(serial=serial or None, model=model)
+
+    def _text(self, request: escpos.Identity) -> str:
+        return self._ask(
+            escpos.identity(request), escpos.TextReply, what=f"GS I {request.value}"
+        ).text
+
+    def read_counter(self) -> CounterReading | None:
+        """The counter of inked rows, between two fences; None where the profile has none."""
+        if not self.profile.counter:
+            return None
+        self.fence()
+        reply = self._ask(escpos.counter(self.profile.counter), escpos.TextReply, what="GS g 2")
+        if not _DIGITS.fullmatch(reply.text):
+            raise ReplyGarbled("the printer's counter is no number of up to 10 digits")
+        position = max(index for index, said in enumerate(self.log) if said.reply is reply)
+        self.fence()
+        return CounterReading(int(reply.text), position)
+
+    # Acting
+
+    def clear(self) -> None:
+        """Makes late printing impossible: drops the host's output and proves the printer's buffers empty (rule 3)."""
+        self.transport.discard_output()
+        for attempt in range(CLEAR_TRIES):
+            try:
+                self._clear_once()
+            except NoAnswer:
+                if attempt + 1 == CLEAR_TRIES:
+                    raise
+            else:
+                break
+        # What was asked before the clearing may still be on its way.
+        self.keep_pending()
+
+    def _clear_once(self) -> None:
+        match self.profile.clear:
+            case ClearMethod.REALTIME:
+                timeout_s = min(CLEAR_TIMEOUT_S, self.profile.reply_seconds)
+                self._ask(escpos.CLEAR_BUFFERS, escpos.ClearedReply, what="DLE DC4 fn 8", timeout_s=timeout_s)
+            case ClearMethod.INITIALIZE:
+                self._write(escpos.clear_by_initialize(self.profile))
+                self.fence()
+                # The reply may have been an older question's: a second one after a quiet line is this one's.
+                self.keep_pending()
+                self.fence()
+
+    def arm(self) -> None:
+        """Switches on what the printer tells by itself: once in a session, after all evidence was read."""
+        if self.profile.offline_response:
+            self._write(escpos.offline_response(escpos.OfflineReport.WITH_CAUSE))
+        self.pump(0)
+        self._explained = 1
+        self.armed = True
+        since = len(self.log)
+        self._write(escpos.automatic_status(self.profile.automatic_mask))
+        self._await(escpos.AutomaticStatus, self.profile.reply_seconds, since=since, what="GS a")
+
+    def load(self, page: bytes, *, between: Callable[[], None]) -> None:
+        """Loads a page while no book is in; ends when the fence reply proves it complete.
+
+        Args:
+            page: The bytes of the whole page.
+            between: Called between two chunks; may raise to break the load off.
+
+        Raises:
+            BookInTheWay: A book was seen in; the load is broken.
+        """
+        for start in range(0, len(page), WRITE_CHUNK_BYTES):
+            self.pump(0)
+            self._refuse_book()
+            between()
+            self._write(page[start : start + WRITE_CHUNK_BYTES])
+        self.pump(0)
+        since = len(self.log)
+        self._write(escpos.LOAD_FENCE)
+        self._await_load_fence(since)
+        self._refuse_book()
+
+    def _await_load_fence(self, since: int) -> None:
+        deadline = self._monotonic() + self.profile.page_seconds
+        while True:
+            try:
+                self._await(escpos.QueuedStatus, PRINTING_POLL_S, since=since, what="the fence after the page")
+            except NoAnswer:
+                if self._monotonic() > deadline:
+                    raise
+                self.check_same_printer_still()
+                self._refuse_book()
+            else:
+                return
+
+    def _refuse_book(self) -> None:
+        if self.slip is not None and not self.slip.book_out:
+            raise BookInTheWay("a book was put in while the page was being loaded; take it out")
+
+    def commit(self, process_id: int) -> None:
+        """The one write that prints: FF and the completion request (rule 6).
+
+        Raises:
+            LineLost, WriteStalled: Nobody knows what the printer got.
+        """
+        self._write(escpos.commit(self.profile, process_id))
+
+    def cancel_waiting(self) -> None:
+        """Ends a printer's waiting for a book after a commit (DLE ENQ 3, rule 7)."""
+        self._write(escpos.CANCEL_SLIP_WAITING)
+
+    def close(self) -> None:
+        """Ends the session."""
+        self.transport.close()
+

@@ -1,0 +1,118 @@
+"""What is true now and in no journal: where each printer stands, for the borders to show."""
+
+from __future__ import annotations
+
+import enum
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from agent.model import PrinterIdentity
+
+
+class PrinterState(enum.StrEnum):
+    """RFC 8011 printer-state keywords."""
+
+    IDLE = "idle"
+    PROCESSING = "processing"
+    STOPPED = "stopped"
+
+
+class PrinterReason(enum.StrEnum):
+    """printer-state-reasons: RFC 8011's keywords, and ours where it has none."""
+
+    OFFLINE = "offline"
+    COVER_OPEN = "cover-open"
+    MEDIA_JAM = "media-jam"
+    MEDIA_NEEDED = "media-needed"
+    BOOK_IN = "book-in"
+    BOOK_REMOVAL_WANTED = "book-removal-wanted"
+    PRINTER_CHANGED = "printer-changed"
+    USED_ELSEWHERE = "printer-used-elsewhere"
+    JOURNAL_ROLLED_BACK = "journal-rolled-back"
+    CLOCK_UNTRUSTED = "clock-untrusted"
+    STOPPING = "moving-to-paused"
+
+
+class Situation(enum.Enum):
+    """What the worker is doing; a book may be presented in some of them only."""
+
+    AWAY = "away"
+    RECONCILING = "reconciling"
+    READY = "ready"
+    PRINTING = "printing"
+
+
+@dataclass(frozen=True, slots=True)
+class PrinterView:
+    """One printer as it stands; ``detail`` is a sentence for a person."""
+
+    name: str
+    profile: str
+    situation: Situation = Situation.AWAY
+    state: PrinterState = PrinterState.STOPPED
+    reasons: tuple[PrinterReason, ...] = (PrinterReason.OFFLINE,)
+    identity: PrinterIdentity = field(default_factory=PrinterIdentity)
+    counter: int | None = None
+    presented: str | None = None
+    job: str | None = None
+    removal_wanted: bool = False
+    detail: str = ""
+
+    def shown(self) -> dict[str, Any]:
+        """The object of ``GET /v1/printers``."""
+        return {
+            "name": self.name,
+            "state": self.state.value,
+            "reasons": [reason.value for reason in self.reasons],
+            "profile": self.profile,
+            "model": self.identity.model,
+            "serial": self.identity.serial,
+            "counter": self.counter,
+            "presented": self.presented,
+            "job": self.job,
+            "detail": self.detail,
+        }
+
+
+class Board:
+    """The printers' views, written by their workers and read by everybody."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._views: dict[str, PrinterView] = {}
+        self._listeners: list[Callable[[PrinterView], None]] = []
+
+    def listen(self, listener: Callable[[PrinterView], None]) -> None:
+        """Calls ``listener`` with each changed view, in the thread that changed it."""
+        self._listeners.append(listener)
+
+    def add(self, view: PrinterView) -> None:
+        """A printer of the configuration."""
+        with self._lock:
+            self._views[view.name] = view
+
+    def change(self, name: str, **fields: Any) -> None:
+        """Changes what one printer shows."""
+        with self._lock:
+            before = self._views[name]
+            after = replace(before, **fields)
+            self._views[name] = after
+        if after != before:
+            for listener in self._listeners:
+                listener(after)
+
+    def view(self, name: str) -> PrinterView | None:
+        """One printer, or None."""
+        with self._lock:
+            return self._views.get(name)
+
+    def views(self) -> list[PrinterView]:
+        """All printers, in the order of the configuration."""
+        with self._lock:
+            return list(self._views.values())
+
+    def removal_wanted(self, job: str) -> bool:
+        """Whether some printer waits for this job's book to be taken out."""
+        return any(view.removal_wanted and view.job == job for view in self.views())

@@ -1,0 +1,158 @@
+"""The one thread that writes the journal: operations that arrive together share a durable commit."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+import apsw
+
+from agent.errors import DiskFull
+from agent.queue.journal import CHECKPOINT_PAGES, Journal, Operation, Reader
+
+BATCH_MAX = 256  # operations in one commit
+IDLE_CHECKPOINT_S = 1.0  # a checkpoint waits for a moment in which nobody waits
+
+T = TypeVar("T")
+
+
+class GroupCommit:
+    """Serializes writes of many threads into few commits.
+
+    Args:
+        journal: The journal; nobody else writes to it while this runs.
+        failed: Told of an error after which the process must end (a failed sync is never retried).
+        make_room: Frees reserved space; called once when the disk is full and the operation may not wait.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        *,
+        failed: Callable[[BaseException], None],
+        make_room: Callable[[], bool] | None = None,
+    ) -> None:
+        self.journal = journal
+        self._failed = failed
+        self._make_room = make_room
+        self._tasks: queue.SimpleQueue[tuple[Operation[Any], Future[Any], bool] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
+        self._broken: BaseException | None = None
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread.start()
+
+    def write(self, operation: Operation[T]) -> T:
+        """Runs an operation that must not fail for want of space: reserved room is used for it.
+
+        Raises:
+            DiskFull: There was no room even so.
+        """
+        return self._submit(operation, reserved=True).result()
+
+    def submit(self, operation: Operation[T]) -> Future[T]:
+        """Queues an operation of intake; on a full disk its future fails with ``DiskFull``."""
+        return self._submit(operation, reserved=False)
+
+    def _submit(self, operation: Operation[T], *, reserved: bool) -> Future[T]:
+        done: Future[T] = Future()
+        if self._broken is not None:
+            done.set_exception(self._broken)
+        else:
+            self._tasks.put((operation, done, reserved))
+        return done
+
+    def read(self) -> Reader:
+        """A reader for this thread."""
+        return self.journal.read()
+
+    def clock_trusted(self) -> bool:
+        """Whether the clock may be believed now."""
+        return self.journal.clock_trusted()
+
+    def stop(self) -> None:
+        """Ends the thread after what was queued before."""
+        self._tasks.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        written = 0
+        while True:
+            try:
+                task = self._tasks.get(timeout=IDLE_CHECKPOINT_S if written else None)
+            except queue.Empty:
+                self._checkpoint()
+                written = 0
+                continue
+            batch, stop = self._gather(task)
+            if batch:
+                written += len(batch)
+                try:
+                    self._commit(batch)
+                except BaseException as error:  # noqa: BLE001 - whatever it is, nobody may go on with this journal
+                    self._break(error, batch)
+                    return
+            if written > CHECKPOINT_PAGES and self._tasks.empty():
+                self._checkpoint()
+                written = 0
+            if stop:
+                return
+
+    def _gather(
+        self, task: tuple[Operation[Any], Future[Any], bool] | None
+    ) -> tuple[list[tuple[Operation[Any], Future[Any], bool]], bool]:
+        batch = []
+        while task is not None:
+            batch.append(task)
+            if len(batch) == BATCH_MAX:
+                return batch, False
+            try:
+                task = self._tasks.get_nowait()
+            except queue.Empty:
+                return batch, False
+        return batch, True
+
+    def _commit(self, batch: list[tuple[Operation[Any], Future[Any], bool]]) -> None:
+        results = self.journal.write_many([operation for operation, _, _ in batch])
+        if all(isinstance(result, DiskFull) for result in results):
+            results = self._commit_in_need(batch, results)
+        for (_, done, _), result in zip(batch, results, strict=True):
+            if isinstance(result, BaseException):
+                done.set_exception(result)
+            else:
+                done.set_result(result)
+
+    def _commit_in_need(
+        self, batch: list[tuple[Operation[Any], Future[Any], bool]], results: list[Any]
+    ) -> list[Any]:
+        """The disk is full: what a running job needs is written with the reserve, new work is refused."""
+        reserved = [index for index, (_, _, needed) in enumerate(batch) if needed]
+        if reserved and self._make_room is not None and self._make_room():
+            for index, result in zip(
+                reserved, self.journal.write_many([batch[index][0] for index in reserved]), strict=True
+            ):
+                results[index] = result
+        return results
+
+    def _checkpoint(self) -> None:
+        try:
+            self.journal.checkpoint()
+        except apsw.Error as error:
+            self._failed(error)
+
+    def _break(self, error: BaseException, batch: list[tuple[Operation[Any], Future[Any], bool]]) -> None:
+        self._broken = error
+        for _, done, _ in batch:
+            done.set_exception(error)
+        while not self._tasks.empty():
+            task = self._tasks.get_nowait()
+            if task is not None:
+                task[1].set_exception(error)
+        self._failed(error)
+
+
+__all__ = ["BATCH_MAX", "GroupCommit"]

@@ -1,0 +1,303 @@
+"""After a restart, a lost line or a missing reply: what was printed? (CONTRACT section 4.1, "Reconcile").
+
+The order is fixed: take what the printer still holds, wait for a page that may be printing, make late
+printing impossible, ask who answers, read the evidence, decide. Only then may the session be armed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from agent.drivers import escpos
+from agent.drivers.book_printer import POLL_S, PRINTING_POLL_S, RESTART_GRACE_S, BookPrinter
+from agent.drivers.escpos import FAULTS, Condition
+from agent.drivers.profile import Fence
+from agent.errors import NoAnswer, PrinterFault
+from agent.live import PrinterReason, PrinterState
+from agent.model import PrinterIdentity, process_id_text
+from agent.queue import attempts, jobs
+from agent.queue.attempts import Attempt
+from agent.queue.recovery import Decision, LoadBroke, Printer, Stage
+from agent.queue.states import PAGE_IN_PRINTER, Phase
+from agent.watch import Watch, is_error
+
+if TYPE_CHECKING:
+    from agent.worker import PrinterWorker
+
+MENDING_POLL_S = 1.0  # how often a printer that answers, but cannot be cleared, is tried again
+
+
+class Reconciliation:
+    """One reconciliation of one printer's unfinished attempts, in one session.
+
+    Args:
+        worker: Whose printer it is; journals the outcomes.
+        session: The session.
+        watches: What is known in this process of attempts, by their id; kept over sessions.
+    """
+
+    def __init__(self, worker: PrinterWorker, session: BookPrinter, watches: dict[int, Watch]) -> None:
+        self.worker = worker
+        self.session = session
+        self.profile = session.profile
+        self.watches = watches
+
+    # A new session
+
+    def run(self) -> None:
+        """Reconciles everything that this printer has open; the session may be armed afterwards."""
+        unfinished = attempts.unfinished(self.worker.journal.read(), self.worker.name)
+        self.session.keep_pending()
+        self._journal_errors(unfinished)
+        self._await_completion(unfinished)
+        self._clear_patiently()
+        identity = self.worker.identity = self.session.identify()
+        reading = self.session.read_counter()
+        counter = None if reading is None else reading.value
+        self.worker.journal.write(
+            lambda tx: attempts.seen_at_connect(tx, printer=self.worker.name, identity=identity, counter=counter)
+        )
+        self.worker.board.change(self.worker.name, identity=identity, counter=counter)
+        undecided = []
+        for attempt in attempts.unfinished(self.worker.journal.read(), self.worker.name):
+            watch = self._watch(attempt, identity)
+            if watch.printer is Printer.SAME:
+                watch.count(reading)
+            if not self._judge(watch):
+                undecided.append(watch)
+        self._await_late_evidence(undecided)
+
+    def _journal_errors(self, unfinished: list[Attempt]) -> None:
+        """An error that the printer reported since a commit is journaled before anything else is sent."""
+        if not any(is_error(said.reply) for said in self.session.log):
+            return
+        for attempt in unfinished:
+            if attempt.process_id is not None and attempt.stage == Stage.INTENT and not attempt.error:
+                watch = self.watches.setdefault(attempt.id, Watch(attempt, self.profile))
+                watch.error_seen = True
+                self.worker.fail(watch)
+
+    def _await_completion(self, unfinished: list[Attempt]) -> None:
+        """A page may still be printing; clearing now would cut it."""
+        waiting = [
+            attempt
+            for attempt in unfinished
+            if attempt.stage in (Stage.INTENT, "resolved") and attempt.process_id is not None and not attempt.clear
+        ]
+        if not waiting:
+            return
+        texts = {process_id_text(attempt.process_id or 0) for attempt in waiting}
+        deadline = self.worker.clock.monotonic() + self.profile.page_seconds
+        position = 0
+        while True:
+            for said in self.session.log[position:]:
+                position += 1
+                if is_error(said.reply):
+                    self._journal_errors(waiting)
+                    return
+                if self._completes(said.reply, texts):
+                    return
+            left = deadline - self.worker.clock.monotonic()
+            if left <= 0:
+                return
+            self.worker.progress += 1
+            self.session.pump(min(left, PRINTING_POLL_S))
+
+    def _completes(self, reply: escpos.Reply, texts: set[str]) -> bool:
+        if self.profile.fence is Fence.PAPER_SENSOR:
+            return isinstance(reply, escpos.QueuedStatus)
+        return isinstance(reply, escpos.ProcessIdReply) and reply.text in texts
+
+    def _clear_patiently(self) -> None:
+        """Clears; while the printer answers but cannot be cleared (its cover is open), says so and tries again.
+
+        Raises:
+            PrinterFault: It does not answer at all, or the agent stops.
+        """
+        while True:
+            try:
+                self.session.clear()
+            except NoAnswer:
+                conditions = self.session.ask_conditions()
+                if not conditions & FAULTS:
+                    raise
+                cover = bool(conditions & Condition.COVER_OPEN)
+                self.worker.board.change(
+                    self.worker.name,
+                    state=PrinterState.STOPPED,
+                    reasons=(PrinterReason.COVER_OPEN if cover else PrinterReason.MEDIA_JAM,),
+                    detail="close the cover" if cover else "the printer reports an error: take out what is jammed",
+                )
+                if self.worker.stopping:
+                    raise PrinterFault("the agent stops; the printer was not proven clear") from None
+                self.worker.progress += 1
+                self.session.pump(MENDING_POLL_S)
+            else:
+                return
+
+    def _watch(self, attempt: Attempt, identity: PrinterIdentity) -> Watch:
+        watch = self.watches.get(attempt.id)
+        if watch is None:
+            watch = self.watches[attempt.id] = Watch(attempt, self.profile, load_broke=self._load_broke(attempt))
+        watch.attempt = attempt
+        watch.own_session = False
+        same = attempt.serial is not None and attempt.serial == identity.serial
+        watch.printer = Printer.SAME if same else Printer.OTHER
+        # Without serial numbers nobody can tell two printers apart; what answers here was cleared.
+        watch.clear = same or (attempt.serial is None and identity.serial is None)
+        if same:
+            watch.follow(self.session, since=0)
+        return watch
+
+    def _load_broke(self, attempt: Attempt) -> LoadBroke:
+        settings = self.worker.settings
+        if attempt.run == settings.run:
+            return LoadBroke.AGENT_LIVED
+        if attempt.boot != settings.boot and attempt.run + 1 == settings.run:
+            return LoadBroke.PC_RESTARTED
+        return LoadBroke.AGENT_DIED
+
+    # Judging
+
+    def _judge(self, watch: Watch) -> bool:
+        """Journals what the evidence decides; tells whether nothing more is to be waited for."""
+        attempt = watch.attempt
+        if attempt.stage == "resolved":
+            if watch.clear:
+                self._count(watch)
+            return True
+        decision = watch.decide()
+        match decision:
+            case Decision.COMPLETED:
+                self.worker.complete(watch)
+                return True
+            case Decision.NO_INK:
+                self._no_ink(watch)
+                return True
+            case Decision.FAILED:
+                self.worker.fail(watch)
+                self._stand(watch)
+                return True
+            case Decision.IN_DOUBT:
+                self._doubt(watch, why="nothing proves whether the book was printed: look at it")
+                return False
+
+    def _no_ink(self, watch: Watch) -> None:
+        attempt = watch.attempt
+        job = jobs.require(self.worker.journal.read(), attempt.job)
+        if job.phase in PAGE_IN_PRINTER:
+            self.worker.journal.write(lambda tx: attempts.take_back(tx, job.id))
+        elif job.phase in (Phase.COMMITTED, Phase.IN_DOUBT):
+            self.worker.journal.write(
+                lambda tx: attempts.no_ink(
+                    tx,
+                    attempt,
+                    serial=self.worker.identity.serial,
+                    counter=watch.counter,
+                    evidence=watch.told(),
+                )
+            )
+        self.watches.pop(attempt.id, None)
+
+    def _doubt(self, watch: Watch, *, why: str) -> None:
+        def operation(tx: Any) -> None:
+            job = jobs.require(tx, watch.attempt.job)
+            if job.phase in (Phase.COMMITTED, Phase.LOADING):
+                attempts.doubt(tx, watch.attempt, evidence=watch.told(), note=why)
+
+        self.worker.journal.write(operation)
+        if watch.clear:
+            self._count(watch)
+
+    def _count(self, watch: Watch) -> None:
+        """The printer was proven clear, and its counter is journaled: a person may decide now."""
+        counter = watch.counter if watch.printer in (Printer.SAME, Printer.SAME_SESSION) else None
+        self.worker.journal.write(
+            lambda tx: attempts.note_counted(tx, watch.attempt, serial=watch.attempt.serial, counter=counter)
+        )
+
+    def _stand(self, watch: Watch) -> None:
+        """No more evidence will come; what is still unclear of another printer stays open."""
+        if watch.clear:
+            self._count(watch)
+            self.worker.journal.write(lambda tx: attempts.let_stand(tx, watch.attempt))
+        if watch.clear or watch.attempt.stage == "standing":
+            self.watches.pop(watch.attempt.id, None)
+
+    def _await_late_evidence(self, undecided: list[Watch]) -> None:
+        """An unasked status may still end a doubt, until the sensors show no book."""
+        pending = [watch for watch in undecided if watch.printer in (Printer.SAME, Printer.SAME_SESSION)]
+        for watch in undecided:
+            if watch not in pending:
+                self._stand(watch)
+        while pending and not self.worker.stopping:
+            self.worker.progress += 1
+            out = self.session.ask_slip().book_out
+            if out:
+                # The status of a book that was just taken out may trail behind the asked one.
+                self.session.pump(RESTART_GRACE_S)
+            pending = [watch for watch in pending if not self._ended_late(watch)]
+            if out:
+                break
+            if pending:
+                self._ask_out(pending[0])
+                self.session.pump(POLL_S)
+        for watch in pending:
+            if not self.worker.stopping:
+                self._stand(watch)
+        self.worker.board.change(self.worker.name, removal_wanted=False)
+
+    def _ended_late(self, watch: Watch) -> bool:
+        watch.absorb()
+        phase = jobs.require(self.worker.journal.read(), watch.attempt.job).phase
+        if phase is not Phase.IN_DOUBT:
+            # A person has resolved it meanwhile.
+            self._stand(watch)
+            return True
+        if watch.decide() is Decision.IN_DOUBT:
+            return False
+        return self._judge(watch)
+
+    def _ask_out(self, watch: Watch) -> None:
+        self.worker.board.change(
+            self.worker.name,
+            state=PrinterState.STOPPED,
+            reasons=(PrinterReason.BOOK_REMOVAL_WANTED,),
+            job=watch.attempt.job,
+            removal_wanted=True,
+            detail=f"take book {watch.attempt.book} out and look at it: job {watch.attempt.job} is in doubt",
+        )
+
+    # In an unbroken session
+
+    def conclude(self, watch: Watch, *, why: str) -> None:
+        """After a commit without a proven outcome: clear, ask who answers, read the counter, decide."""
+        self._clear_patiently()
+        identity = self.session.identify()
+        same = watch.attempt.serial == identity.serial
+        watch.printer = Printer.SAME_SESSION if same else Printer.OTHER
+        watch.clear = same
+        if same:
+            watch.count(self.session.read_counter())
+        self.worker.board.change(self.worker.name, counter=watch.counter)
+        if watch.decide() is Decision.IN_DOUBT:
+            self._doubt(watch, why=f"{why}: look at the book")
+            self._await_late_evidence([watch])
+        else:
+            self._judge(watch)
+
+    def judge_broken_load(self, watch: Watch) -> None:
+        """A book was seen in during a load: waits for the proof that it got no ink, or ends in doubt.
+
+        A job that is proven blank keeps its place: its page is loaded again.
+        """
+        while watch.decide() is Decision.IN_DOUBT and self.profile.counter and not self.worker.stopping:
+            self.worker.progress += 1
+            out = self.session.ask_slip().book_out
+            self.session.pump(RESTART_GRACE_S if out else POLL_S)
+            watch.absorb()
+            if out:
+                break
+        if watch.decide() is Decision.IN_DOUBT:
+            self._doubt(watch, why="a book was put in while the page was being loaded, and nothing proves that it is blank: look at it")
+            self._stand(watch)

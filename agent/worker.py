@@ -1,0 +1,720 @@
+"""One loop for a printer: connect and reconcile, choose, load, ask for the book, commit, tell the outcome.
+
+The steps and their order are CONTRACT section 4.1's. Every act on the printer follows a durable note of
+it; what a fault leaves behind is judged by ``reconcile`` and never by the fault.
+"""
+
+from __future__ import annotations
+
+import enum
+import queue
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+from agent.clock import Clock
+from agent.composer import ComposedPage, DocumentGone
+from agent.drivers.book_printer import POLL_S, PRINTING_POLL_S, BookPrinter
+from agent.drivers.escpos import FAULTS, Condition
+from agent.drivers.profile import Profile
+from agent.drivers.transport import Transport
+from agent.errors import (
+    BookInTheWay,
+    MessageRefused,
+    NoAnswer,
+    PrintAgentError,
+    PrinterFault,
+    RequestRefused,
+    WriteStalled,
+)
+from agent.live import Board, PrinterReason, PrinterState, Situation
+from agent.model import PrinterIdentity
+from agent.queue import attempts, jobs
+from agent.queue.attempts import Attempt, NotNow
+from agent.queue.jobs import Job
+from agent.queue.journal import Operation, Reader
+from agent.queue.recovery import Decision, Printer
+from agent.queue.states import PAGE_IN_PRINTER, Event, Phase
+from agent.reconcile import Reconciliation
+from agent.watch import Watch
+
+RECONNECT_S = 1.0  # between two tries to reach a printer that is away
+FAULT_POLL_S = 1.0  # how often a printer with an open cover is asked
+
+T = TypeVar("T")
+
+
+class JournalWriter(Protocol):
+    """How a worker reaches the journal."""
+
+    def write(self, operation: Operation[T]) -> T:
+        """Runs an operation; returns when it is durable."""
+        ...
+
+    def read(self) -> Reader:
+        """A reader for this thread."""
+        ...
+
+    def clock_trusted(self) -> bool:
+        """Whether the clock may be believed now."""
+        ...
+
+
+class PageComposer(Protocol):
+    """What makes pages of jobs."""
+
+    def page(self, reader: Reader, job: Job) -> ComposedPage:
+        """The job's page."""
+        ...
+
+    def compose_ahead(self, reader: Reader, job: Job) -> None:
+        """Makes the page that is probably wanted next."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """What one worker needs to know.
+
+    Attributes:
+        name: The printer's name in the configuration.
+        book_check: Whether a book must be presented before it is printed.
+        read_back: ``none`` or ``mrz``.
+        run: The number of this start of the agent.
+        boot: The kernel's id of this boot.
+        xonxoff: Whether the line uses XON and XOFF.
+    """
+
+    name: str
+    profile: Profile
+    book_check: bool
+    read_back: str
+    run: int
+    boot: str
+    xonxoff: bool = False
+
+
+class _BookSince(enum.Enum):
+    """What the sensors showed since a number was presented."""
+
+    WAS_IN = enum.auto()
+    OUT = enum.auto()
+    WENT_IN = enum.auto()
+
+
+@dataclass(slots=True)
+class _Presented:
+    """The number that was presented last and is not used up."""
+
+    number: str
+    job: str
+    since: _BookSince
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What another thread wants of the worker at its next safe place: when no page is in the printer."""
+
+    act: Callable[[], Any]
+    done: Future[Any]
+
+
+class TakenBack(PrintAgentError):
+    """The job at hand must leave the printer: its page is cleared, then it waits or ends."""
+
+
+class PrinterWorker:
+    """Drives one printer.
+
+    Args:
+        settings: Its settings.
+        journal: The journal; each write returns when it is durable.
+        board: Where it shows what it does.
+        clock: Time.
+        composer: Makes the pages.
+        open_line: Opens the line to the printer.
+        ahead: Runs a task beside the printing (composing the next page).
+    """
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        *,
+        journal: JournalWriter,
+        board: Board,
+        clock: Clock,
+        composer: PageComposer,
+        open_line: Callable[[], Transport],
+        ahead: Callable[[Callable[[], None]], None] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.name = settings.name
+        self.profile = settings.profile
+        self.journal = journal
+        self.board = board
+        self.clock = clock
+        self._composer = composer
+        self._open_line = open_line
+        self._ahead = ahead
+        self._requests: queue.SimpleQueue[_Request] = queue.SimpleQueue()
+        self._line: Transport | None = None
+        self._session_now: BookPrinter | None = None
+        self.identity = PrinterIdentity()
+        self._stopping = False
+        self._presented: _Presented | None = None
+        self._watches: dict[int, Watch] = {}
+        self._loading: Attempt | None = None
+        self.progress = 0
+
+    # From other threads
+
+    def stop(self) -> None:
+        """No new commit; a committed page is waited for."""
+        self._stopping = True
+        self._requests.put(_Request(lambda: None, Future()))
+        self.wake()
+
+    def wake(self) -> None:
+        """Something changed that the worker should look at."""
+        line = self._line
+        if line is not None:
+            line.wake()
+
+    @property
+    def stopping(self) -> bool:
+        return self._stopping
+
+    def request(self, act: Callable[[], T]) -> Future[T]:
+        """Runs ``act`` in the worker's thread once no page is in the printer.
+
+        The future fails with ``RequestRefused`` where the printer cannot be cleared now.
+        """
+        done: Future[Any] = Future()
+        if self._busy():
+            done.set_exception(self._refusal())
+            return done
+        self._requests.put(_Request(act, done))
+        self.wake()
+        return done
+
+    def _busy(self) -> bool:
+        view = self.board.view(self.name)
+        return view is None or view.situation is not Situation.READY
+
+    def _refusal(self) -> RequestRefused:
+        view = self.board.view(self.name)
+        away = view is None or view.situation is Situation.AWAY
+        why = "is away" if away else "prints, or was not proven clear yet"
+        return RequestRefused(409, "not-allowed", f"printer {self.name} {why}; wait for it and try again")
+
+    # The loop
+
+    def run(self) -> None:
+        """Works until ``stop``; a bug leaves as an exception and must end the process."""
+        while not self._stopping:
+            try:
+                self._session()
+            except PrinterFault as fault:
+                self._session_broke(fault)
+                self._pause(RECONNECT_S)
+        self._refuse_requests()
+
+    def _pause(self, seconds: float) -> None:
+        """Waits between two tries to connect; ends early when something is asked of the worker."""
+        if self._stopping:
+            return
+        try:
+            self._requests.get(timeout=seconds).done.set_exception(self._refusal())
+        except queue.Empty:
+            return
+
+    def _session(self) -> None:
+        self._line = line = self._open_line()
+        session = BookPrinter(line, self.profile, self.clock.monotonic, xonxoff=self.settings.xonxoff)
+        self._session_now = session
+        try:
+            self.board.change(self.name, situation=Situation.RECONCILING, detail="asking what was printed")
+            reconciliation = Reconciliation(self, session, self._watches)
+            reconciliation.run()
+            session.arm()
+            while not self._stopping:
+                self.progress += 1
+                self._turn(session)
+        finally:
+            self._line = None
+            self._session_now = None
+            session.close()
+
+    def _session_broke(self, fault: PrinterFault) -> None:
+        """The session ended: what must be known of it is journaled at once."""
+        self.board.change(
+            self.name,
+            situation=Situation.AWAY,
+            state=PrinterState.STOPPED,
+            reasons=self._away_reasons(fault),
+            removal_wanted=False,
+            detail=str(fault),
+        )
+        self._refuse_requests()
+        loading, self._loading = self._loading, None
+        if loading is not None:
+            self.journal.write(lambda tx: attempts.note_book_or_line(tx, loading))
+        for attempt in attempts.unfinished(self.journal.read(), self.name):
+            if attempt.process_id is not None:
+                self._doubt(attempt, why=f"the printer was lost while it printed: {fault}")
+        for job in attempts.selected(self.journal.read(), self.name):
+            self.journal.write(partial(attempts.take_back, job_id=job.id))
+
+    def _away_reasons(self, fault: PrinterFault) -> tuple[PrinterReason, ...]:
+        del fault
+        view = self.board.view(self.name)
+        kept = [] if view is None else [r for r in view.reasons if r in (PrinterReason.COVER_OPEN, PrinterReason.MEDIA_JAM)]
+        return (PrinterReason.OFFLINE, *kept)
+
+    def _doubt(self, attempt: Attempt, *, why: str) -> None:
+        watch = self._watches.get(attempt.id)
+        evidence = {} if watch is None else watch.told()
+
+        def operation(tx: Any) -> None:
+            job = jobs.require(tx, attempt.job)
+            if job.phase is Phase.COMMITTED:
+                attempts.doubt(tx, attempt, evidence=evidence, note=why)
+
+        self.journal.write(operation)
+
+    # One turn: at most one job
+
+    def _turn(self, session: BookPrinter) -> None:
+        self._serve()
+        if self._show_stop():
+            session.pump(POLL_S)
+            session.check_same_printer_still()
+            return
+        if session.conditions & FAULTS:
+            self._wait_for_mending(session)
+            return
+        job = self._choose()
+        if job is None:
+            self._show_idle(session)
+            session.pump(POLL_S)
+            self._track_book(session)
+            session.check_same_printer_still()
+            return
+        try:
+            self._attempt(session, job)
+        except (TakenBack, NotNow):
+            self._take_back(session, job.id)
+
+    def _show_stop(self) -> bool:
+        stop = attempts.reason_of_stop(self.journal.read(), self.name)
+        if stop is None:
+            return False
+        self.board.change(
+            self.name,
+            situation=Situation.READY,
+            state=PrinterState.STOPPED,
+            reasons=(PrinterReason(stop),),
+            job=None,
+            detail=f"accept it with `print-agent printer accept {self.name} --reason ...` if this printer may print",
+        )
+        return True
+
+    def _show_idle(self, session: BookPrinter) -> None:
+        book_in = session.slip is not None and not session.slip.book_out
+        self.board.change(
+            self.name,
+            situation=Situation.READY,
+            state=PrinterState.IDLE,
+            reasons=(PrinterReason.BOOK_REMOVAL_WANTED,) if book_in else (),
+            job=None,
+            removal_wanted=book_in,
+            detail="take the book out" if book_in else "",
+        )
+
+    def _wait_for_mending(self, session: BookPrinter) -> None:
+        conditions = session.ask_conditions()
+        cover = bool(conditions & Condition.COVER_OPEN)
+        if not conditions & FAULTS:
+            return
+        self.board.change(
+            self.name,
+            situation=Situation.READY,
+            state=PrinterState.STOPPED,
+            reasons=(PrinterReason.COVER_OPEN,) if cover else (PrinterReason.MEDIA_JAM,),
+            detail="close the cover" if cover else "the printer reports an error: take out what is jammed",
+        )
+        if not cover:
+            try:
+                session.clear()  # recovers from an error whose cause has gone
+            except NoAnswer:
+                session.pump(FAULT_POLL_S)
+                return
+        session.pump(FAULT_POLL_S)
+
+    def _choose(self) -> Job | None:
+        reader = self.journal.read()
+        if self._presented is not None:
+            job = jobs.find(reader, self._presented.job)
+            if job is not None and job.phase in (Phase.SELECTED, Phase.WAITING) and job.book == self._presented.number:
+                return self._select(job)
+            self._forget_presented()
+        if self.settings.book_check:
+            return None
+        for job in attempts.candidates(reader, now=self.clock.now()):
+            return self._select(job)
+        return None
+
+    def _select(self, job: Job) -> Job | None:
+        if job.phase is Phase.SELECTED:
+            return job
+        try:
+            return self.journal.write(lambda tx: attempts.select(tx, job.id, printer=self.name))
+        except NotNow:
+            self._forget_presented()
+            return None
+
+    def present(self, number: str, *, actor: str) -> str:
+        """In the worker's thread, no page in the printer: the job of this book goes next; gives its id.
+
+        Raises:
+            RequestRefused: 404 ``unknown-book``, 409 ``not-allowed``.
+        """
+        if self._presented is not None and self._presented.number == number:
+            return self._presented.job
+        if attempts.reason_of_stop(self.journal.read(), self.name) is not None:
+            raise RequestRefused(409, "not-allowed", f"printer {self.name} must be accepted first: `printer accept`")
+
+        def operation(tx: Any) -> Job:
+            job = attempts.by_current_book(tx, number)
+            if job is None:
+                raise RequestRefused(404, "unknown-book", f"no waiting job has book {number} as its current one")
+            if job.printer not in (None, self.name):
+                raise RequestRefused(409, "not-allowed", f"job {job.id} is at printer {job.printer}")
+            try:
+                return attempts.select(tx, job.id, printer=self.name, presented_by=actor)
+            except NotNow as error:
+                raise RequestRefused(409, "not-allowed", f"book {number} cannot be printed now: {error}") from error
+
+        job = self.journal.write(operation)
+        book_in = self._session_now is not None and not self._book_out(self._session_now)
+        self._presented = _Presented(number, job.id, _BookSince.WAS_IN if book_in else _BookSince.OUT)
+        self.board.change(self.name, presented=number)
+        return job.id
+
+    def _forget_presented(self) -> None:
+        self._presented = None
+        self.board.change(self.name, presented=None)
+
+    # One attempt
+
+    def _attempt(self, session: BookPrinter, job: Job) -> None:
+        self._ask_book_out(session, job)
+        page = self._compose(job)
+        if page is None:
+            return
+        loaded = self._load(session, job, page)
+        if loaded is None:
+            return
+        self._await_book(session, loaded)
+        attempt = self.journal.write(lambda tx: attempts.commit(tx, loaded, inked_rows=page.inked_rows))
+        watch = self._watches[attempt.id] = Watch(attempt, self.profile)
+        watch.follow(session, since=len(session.log))
+        self.board.change(
+            self.name, situation=Situation.PRINTING, state=PrinterState.PROCESSING, reasons=(), presented=None, detail="printing"
+        )
+        self._presented = None
+        self._refuse_requests()
+        self._print(session, attempt, watch)
+        self._track_book(session)
+
+    def _ask_book_out(self, session: BookPrinter, job: Job) -> None:
+        """A book that is in already is asked out before the page may be loaded."""
+        while not session.check_same_printer_still().book_out:
+            self.board.change(
+                self.name,
+                situation=Situation.READY,
+                state=PrinterState.PROCESSING,
+                reasons=(PrinterReason.BOOK_REMOVAL_WANTED,),
+                job=job.id,
+                removal_wanted=True,
+                detail="take the book out",
+            )
+            session.pump(POLL_S)
+            self._check_at_hand(session, job.id)
+        self._track_book(session)
+        self._check_at_hand(session, job.id)
+
+    def _check_at_hand(self, session: BookPrinter, job_id: str) -> None:
+        """Whether the job at hand may go on in this printer.
+
+        Raises:
+            TakenBack: It may not.
+        """
+        self._track_book(session)
+        if self._stopping:
+            raise TakenBack("the agent stops")
+        if session.conditions & FAULTS:
+            raise TakenBack("the printer reports an open cover or an error")
+        if not self._requests.empty():
+            raise TakenBack("something else is asked of the printer")
+        job = jobs.find(self.journal.read(), job_id)
+        if job is None or job.phase not in (Phase.SELECTED, *PAGE_IN_PRINTER) or job.wish or job.held:
+            raise TakenBack("the job may not be printed any more")
+        attempts.check_may_print(
+            self.journal.read(), job, now=self.clock.now(), clock_trusted=self.journal.clock_trusted()
+        )
+        if self._presented is None and (self.settings.book_check or self._must_be_presented(job)):
+            raise TakenBack("the book that was presented is gone")
+
+    def _must_be_presented(self, job: Job) -> bool:
+        return job.number <= int(self.journal.read().station("presented_only_through", 0))
+
+    def _track_book(self, session: BookPrinter) -> None:
+        """A presented number is used up by taking out the book that went in after it."""
+        presented, slip = self._presented, session.slip
+        if presented is None or slip is None:
+            return
+        if slip.book_in and presented.since is _BookSince.OUT:
+            presented.since = _BookSince.WENT_IN
+        elif slip.book_out:
+            if presented.since is _BookSince.WENT_IN:
+                self._forget_presented()
+            else:
+                presented.since = _BookSince.OUT
+
+    @staticmethod
+    def _book_out(session: BookPrinter) -> bool:
+        return session.slip is not None and session.slip.book_out
+
+    def _compose(self, job: Job) -> ComposedPage | None:
+        reader = self.journal.read()
+        try:
+            return self._composer.page(reader, job)
+        except (DocumentGone, MessageRefused) as error:
+            why = str(error)
+            self._set_aside(job, why)
+            return None
+        except PrintAgentError:
+            raise
+        except Exception:
+            # A bug, or a photo that breaks a library: the process ends, and the second time the job is set aside.
+            self.journal.write(lambda tx: attempts.count_crash(tx, job.id))
+            raise
+
+    def _set_aside(self, job: Job, why: str) -> None:
+        def operation(tx: Any) -> None:
+            current = jobs.move(tx, jobs.require(tx, job.id), Event.TAKE_BACK, printer=None)
+            jobs.move(tx, current, Event.SET_ASIDE, note=why)
+
+        self.journal.write(operation)
+
+    def _load(self, session: BookPrinter, job: Job, page: ComposedPage) -> Attempt | None:
+        """Step 1; gives nothing where the job left the printer in doubt."""
+        while True:
+            self._check_at_hand(session, job.id)
+            reading = session.read_counter()
+            counter = None if reading is None else reading.value
+            self.board.change(
+                self.name,
+                situation=Situation.READY,
+                state=PrinterState.PROCESSING,
+                reasons=(),
+                job=job.id,
+                counter=counter,
+                removal_wanted=False,
+                detail="loading the page",
+            )
+            identity = self.identity
+            attempt = self.journal.write(
+                partial(
+                    attempts.begin_load,
+                    job_id=job.id,
+                    printer=self.name,
+                    run=self.settings.run,
+                    boot=self.settings.boot,
+                    identity=identity,
+                    counter=counter,
+                )
+            )
+            watch = self._watches[attempt.id] = Watch(attempt, self.profile)
+            watch.follow(session, since=len(session.log))
+            self._loading = attempt
+            try:
+                session.load(page.data, between=lambda: self._check_at_hand(session, job.id))
+            except (TakenBack, NotNow):
+                self._loading = None
+                raise
+            except BookInTheWay:
+                self._loading = None
+                if not self._clear_broken_load(session, attempt, watch):
+                    return None
+                continue
+            attempt = self.journal.write(lambda tx: attempts.prove_load(tx, attempt))
+            self._loading = None
+            return attempt
+
+    def _clear_broken_load(self, session: BookPrinter, attempt: Attempt, watch: Watch) -> bool:
+        """A book was seen in while the page was loaded: prove that it got no ink, or doubt; tells whether to load again."""
+        watch.attempt = self.journal.write(lambda tx: attempts.note_book_or_line(tx, attempt))
+        self._track_book(session)
+        session.clear()
+        watch.clear = True
+        watch.printer = Printer.SAME_SESSION
+        watch.count(session.read_counter())
+        self.board.change(
+            self.name, reasons=(PrinterReason.BOOK_REMOVAL_WANTED,), removal_wanted=True, detail="take the book out"
+        )
+        Reconciliation(self, session, self._watches).judge_broken_load(watch)
+        self._track_book(session)
+        return jobs.require(self.journal.read(), attempt.job).phase in PAGE_IN_PRINTER
+
+    def _await_book(self, session: BookPrinter, attempt: Attempt) -> None:
+        """Step 2: the book goes in, told by an unasked status, and DLE EOT 5 shows it."""
+        self.board.change(
+            self.name,
+            state=PrinterState.PROCESSING,
+            reasons=(PrinterReason.MEDIA_NEEDED,),
+            detail=f"put in book {attempt.book}",
+        )
+        while True:
+            self.progress += 1
+            self._check_at_hand(session, attempt.job)
+            slip = session.check_same_printer_still()
+            self._check_at_hand(session, attempt.job)
+            if slip.book_in and not slip.waiting and not session.conditions & FAULTS:
+                return
+            session.pump(POLL_S)
+
+    def _print(self, session: BookPrinter, attempt: Attempt, watch: Watch) -> None:
+        """Steps 4 and 5."""
+        if self._ahead is not None and not self.settings.book_check:
+            self._ahead(lambda: self._compose_next(attempt.job))
+        deadline = self.clock.monotonic() + self.profile.page_seconds
+        assert attempt.process_id is not None
+        try:
+            session.commit(attempt.process_id)
+        except WriteStalled as stalled:
+            Reconciliation(self, session, self._watches).conclude(watch, why=str(stalled))
+            return
+        watch.printer = Printer.SAME_SESSION
+        why = self._await_outcome(session, attempt, watch, deadline)
+        if why is not None:
+            Reconciliation(self, session, self._watches).conclude(watch, why=why)
+
+    def _await_outcome(
+        self, session: BookPrinter, attempt: Attempt, watch: Watch, deadline: float
+    ) -> str | None:
+        """Waits for the completion reply and its proof; gives why there is none, or None once the outcome is durable."""
+        counted = False
+        while True:
+            self.progress += 1
+            self._refuse_requests()
+            watch.absorb()
+            if watch.error_seen:
+                self.fail(watch)
+                return "the printer reported an error while it printed"
+            if watch.reply_seen and not counted:
+                reading = session.read_counter()
+                if reading is not None:
+                    self.board.change(self.name, counter=reading.value)
+                watch.count(reading)
+                counted = True
+                continue
+            if watch.decide() is Decision.COMPLETED:
+                self.complete(watch)
+                return None
+            if watch.reply_seen and watch.contradicted:
+                return "the printer says that it printed, and its counter says that it did not"
+            if watch.reply_seen:
+                self._show_removal(attempt.job)
+                session.pump(PRINTING_POLL_S)
+                if session.ask_slip().book_out and not session.pump(PRINTING_POLL_S):
+                    watch.absorb()
+                    if watch.decide() is not Decision.COMPLETED:
+                        return "the printer says that it printed, without a proof that it kept its memory"
+                continue
+            left = deadline - self.clock.monotonic()
+            if left <= 0:
+                return f"no completion reply within {self.profile.page_seconds:g} s"
+            if not session.pump(min(left, PRINTING_POLL_S)) and session.ask_slip().waiting:
+                session.cancel_waiting()
+                return "the printer waited for a book after the commit"
+
+    def _show_removal(self, job_id: str) -> None:
+        self.board.change(
+            self.name,
+            reasons=(PrinterReason.BOOK_REMOVAL_WANTED,),
+            job=job_id,
+            removal_wanted=True,
+            detail="take the book out",
+        )
+
+    def _compose_next(self, printing: str) -> None:
+        reader = self.journal.read()
+        for job in attempts.candidates(reader, now=self.clock.now()):
+            if job.id != printing:
+                try:
+                    self._composer.compose_ahead(reader, job)
+                except PrintAgentError:
+                    return  # told when it is that job's turn
+
+    # Outcomes, also for reconcile
+
+    def complete(self, watch: Watch) -> None:
+        """Journals that it was printed."""
+        attempt = watch.attempt
+        self.journal.write(
+            lambda tx: attempts.complete(
+                tx,
+                attempt,
+                read_back=self.settings.read_back,
+                serial=self.identity.serial,
+                counter=watch.counter,
+                evidence=watch.told(),
+            )
+        )
+        self._watches.pop(attempt.id, None)
+
+    def fail(self, watch: Watch) -> None:
+        """Journals an error while it printed, before anything else is sent."""
+
+        def operation(tx: Any) -> None:
+            attempt = attempts.note_error(tx, watch.attempt)
+            if jobs.require(tx, attempt.job).phase in (Phase.COMMITTED, Phase.IN_DOUBT):
+                attempts.fail(tx, attempt, evidence=watch.told(), note="the printer reported an error while it printed")
+
+        self.journal.write(operation)
+
+    def _take_back(self, session: BookPrinter, job_id: str) -> None:
+        """Clears the job's page and returns it to the queue, or ends it as wished; then serves what was asked."""
+        job = jobs.require(self.journal.read(), job_id)
+        if job.phase in PAGE_IN_PRINTER or job.ended:
+            session.clear()
+        self.journal.write(lambda tx: attempts.take_back(tx, job_id))
+        for number in [n for n, watch in self._watches.items() if watch.attempt.job == job_id]:
+            del self._watches[number]
+        self.board.change(self.name, job=None, removal_wanted=False)
+
+    def _serve(self) -> None:
+        """Does what was asked; no page is in the printer now."""
+        while True:
+            try:
+                request = self._requests.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                request.done.set_result(request.act())
+            except PrintAgentError as error:
+                request.done.set_exception(error)
+
+    def _refuse_requests(self) -> None:
+        while True:
+            try:
+                self._requests.get_nowait().done.set_exception(self._refusal())
+            except queue.Empty:
+                return
+
+
+__all__ = ["JournalWriter", "PageComposer", "PrinterWorker", "WorkerSettings"]
