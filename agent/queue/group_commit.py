@@ -74,6 +74,10 @@ class GroupCommit:
         """Whether the clock may be believed now."""
         return self.journal.clock_trusted()
 
+    def time_for_expiry(self) -> int:
+        """The clock, or the known time while the clock is not trusted."""
+        return self.journal.time_for_expiry()
+
     def stop(self) -> None:
         """Ends the thread after what was queued before."""
         self._tasks.put(None)

@@ -353,3 +353,27 @@ def begin_anew(tx: Transaction) -> None:
 def require_presented_books(tx: Transaction) -> None:
     """The jobs accepted so far print only into a presented book, whatever ``book_check`` says."""
     tx.put("station", "presented_only_through", value=tx.next_key("jobs") - 1)
+
+
+def due(reader: Reader) -> int | None:
+    """The next moment at which a waiting job's window opens or ends, NumericDate; None where no job waits for one."""
+    ends = reader.value("SELECT min(exp) FROM jobs WHERE phase IN ('waiting', 'held', 'selected', 'set-aside')")
+    opens = reader.value("SELECT min(held_until) FROM jobs WHERE phase = 'held' AND held_until IS NOT NULL")
+    moments = [moment for moment in (None if ends is None else ends + 1, opens) if moment is not None]
+    return min(moments, default=None)
+
+
+def let_time_pass(tx: Transaction) -> None:
+    """Ends the jobs whose window has passed, and lets those wait whose window has come."""
+    if not tx.clock_trusted:
+        return
+    sql = "SELECT * FROM jobs WHERE phase IN ('waiting', 'held', 'selected', 'set-aside') AND exp < ? LIMIT 500"
+    for row in list(tx.rows(sql, (tx.now,))):
+        jobs.move(tx, jobs.from_row(row), Event.EXPIRE, end_reason=Reason.EXPIRED.value)
+    sql = "SELECT * FROM jobs WHERE phase = 'held' AND held_until IS NOT NULL AND held_until <= ? LIMIT 500"
+    for row in list(tx.rows(sql, (tx.now,))):
+        job = jobs.change(tx, jobs.from_row(row), held_until=None)
+        if job.held:
+            tx.note("wait-over", job=job.id)
+        else:
+            jobs.move(tx, job, Event.WAIT_OVER)

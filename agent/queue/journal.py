@@ -433,6 +433,12 @@ class Journal:
         """Whether the clock may be believed now."""
         return self.known_time.trusted(self._time())
 
+    def time_for_expiry(self) -> int:
+        """The clock, or the known time while the clock is not trusted."""
+        now = self._time()
+        known = self.known_time.known
+        return now if self.known_time.trusted(now) or known is None else known
+
     def listen(self, listener: Callable[[Sequence[Recorded]], None]) -> None:
         """Calls ``listener`` with the events of each durable commit, in the writing thread."""
         self._listeners.append(listener)
@@ -458,6 +464,11 @@ class Journal:
         )
         for row in rows:
             yield row["seq"], self.receipt_text(row)
+
+    def durable_head(self, reader: Reader) -> tuple[int, str]:
+        """``seq`` and hash at the end of the chain that is durable."""
+        head = self._read_head(reader)
+        return head.seq, head.hash
 
     def receipt_hash(self, reader: Reader, seq: int) -> str | None:
         """The hash of the receipt of that ``seq``, or None where the chain has none."""

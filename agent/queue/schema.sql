@@ -48,6 +48,8 @@ CREATE TABLE jobs (
 ) STRICT;
 CREATE INDEX jobs_open ON jobs (priority DESC, seq) WHERE phase NOT IN ('completed', 'canceled', 'aborted');
 CREATE INDEX jobs_to_erase ON jobs (end_seq) WHERE end_seq IS NOT NULL AND erased = 0;
+CREATE INDEX jobs_by_end ON jobs (exp) WHERE phase IN ('waiting', 'held', 'selected', 'set-aside');
+CREATE INDEX jobs_by_wait ON jobs (held_until) WHERE phase = 'held' AND held_until IS NOT NULL;
 CREATE INDEX jobs_by_application ON jobs (application) WHERE application IS NOT NULL;
 
 CREATE TABLE books (

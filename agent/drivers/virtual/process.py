@@ -85,8 +85,7 @@ class VirtualPrinterProcess:
             _scaled(make, speed), nonvolatile=dict(kept.get("nonvolatile", {})), now=now
         )
         if kept.get("book"):
-            self.printer.insert_book(self._shelf.book(kept["book"]), now)
-            self.printer.place = BookPlace(kept["place"])
+            self.printer.put_back(self._shelf.book(kept["book"]), BookPlace(kept["place"]))
         self._line: Line | None = Line(directory)
         self._line_back_at: float | None = None
         self._listener = control.listen(directory)

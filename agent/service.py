@@ -1,0 +1,317 @@
+"""Builds the station from its settings, starts and stops its threads, and ends the process when one dies."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from agent import __version__
+from agent.clock import Clock, SystemClock, boot_id
+from agent.composer import Composer
+from agent.config import BookCheck, Driver, Flow, PrinterSettings, Settings
+from agent.config import Transport as Line
+from agent.crypto.keys import TrustStore, load_station_keys, load_trust
+from agent.crypto.receipts import ReceiptSigner
+from agent.drivers.profile import Profile, load_profile
+from agent.drivers.transport import FlowControl, SerialSettings, Transport, UsbSettings, open_transport
+from agent.errors import ConfigurationInvalid, PrintAgentError, StationBusy
+from agent.intake import Intake
+from agent.live import Board, PrinterView
+from agent.page.fonts import check_fonts
+from agent.queue import start
+from agent.queue.group_commit import GroupCommit
+from agent.queue.journal import Journal, Reader, open_connection
+from agent.reserve import Reserve
+from agent.station import Station
+from agent.worker import PrinterWorker, WorkerSettings
+
+JOURNAL_NAME = "journal.db"
+TICK_S = 1.0
+STOP_TIMEOUT_S = 10.0  # beyond the page that may be printing
+VIRTUAL_BAUDRATE = 115_200
+EXIT_FAILED = 1
+
+
+def journal_path(settings: Settings) -> Path:
+    """Where the station's journal lies."""
+    return settings.station.state_dir / JOURNAL_NAME
+
+
+@contextlib.contextmanager
+def hold_state_directory(settings: Settings) -> Iterator[None]:
+    """Only one agent works on a state directory.
+
+    Raises:
+        StationBusy: Another one does.
+        ConfigurationInvalid: The directory cannot be used.
+    """
+    directory = settings.station.state_dir
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(directory / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigurationInvalid(
+            f"station.state_dir: {directory} cannot be used ({error.strerror}); it must be a folder that this user may write"
+        ) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise StationBusy(f"another agent works on {directory}; stop it first (`systemctl status print-agent`)") from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+class TrustInForce:
+    """The trust store of the file, or of the journal once a `trust` directive came."""
+
+    def __init__(self, file: TrustStore, reader: Callable[[], Reader]) -> None:
+        self._file = file
+        self._reader = reader
+        self._version: int | None = None
+        self._store = file
+
+    def __call__(self) -> TrustStore:
+        reader = self._reader()
+        version = reader.station("trust_version")
+        if version is not None and version != self._version:
+            self._store = TrustStore.from_jwks(json.loads(reader.station("trust")), version=int(version))
+            self._version = version
+        return self._store
+
+
+class Service:
+    """The station with its threads.
+
+    Args:
+        settings: The configuration.
+        clock: Time.
+    """
+
+    def __init__(self, settings: Settings, *, clock: Clock | None = None) -> None:
+        self.settings = settings
+        self.clock = clock or SystemClock()
+        self.failure: BaseException | None = None
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._parts: list[Callable[[], None]] = []
+        check_fonts()
+        profiles = {name: load_profile(printer.profile, printer.overrides) for name, printer in settings.printers.items()}
+        self.keys = load_station_keys(settings.keys.station, sealed=settings.keys.sealed)
+        trust = load_trust(settings.authority.trust)
+        journal = self._open_journal()
+        self.reserve = Reserve(settings.station.state_dir / "reserve")
+        self.reserve.keep()
+        self.commits = GroupCommit(journal, failed=self.fail, make_room=self.reserve.release)
+        begun = journal.write(
+            partial(start.begin, boot=boot_id(), version=__version__, printers=frozenset(settings.printers))
+        )
+        board = Board()
+        intake = Intake(
+            self.commits,
+            trust=TrustInForce(trust, self.commits.read),
+            keys=lambda: self.keys,
+            station_id=settings.station.id,
+            authority_id=settings.authority.id,
+            clock=self.clock,
+            has_room=self.reserve.has_room,
+        )
+        composers = {name: self._composer(printer, profiles[name]) for name, printer in settings.printers.items()}
+        workers = {}
+        for name, printer in settings.printers.items():
+            board.add(PrinterView(name=name, profile=profiles[name].name))
+            workers[name] = PrinterWorker(
+                WorkerSettings(
+                    name=name,
+                    profile=profiles[name],
+                    book_check=printer.book_check is BookCheck.PRESENT,
+                    read_back=printer.verify.value,
+                    run=begun.run,
+                    boot=begun.boot,
+                    xonxoff=printer.flow is Flow.XONXOFF and printer.driver is not Driver.VIRTUAL,
+                ),
+                journal=self.commits,
+                board=board,
+                clock=self.clock,
+                composer=composers[name],
+                open_line=partial(self._open_line, name, printer),
+                ahead=self._run_ahead,
+            )
+        self.station = Station(
+            settings,
+            commits=self.commits,
+            intake=intake,
+            board=board,
+            workers=workers,
+            composers=composers,
+            keys=lambda: self.keys,
+            clock=self.clock,
+            failed=self.fail,
+            has_room=self.reserve.has_room,
+        )
+
+    def _open_journal(self) -> Journal:
+        path = journal_path(self.settings)
+        signing = self.keys.signing
+        if path.exists():
+            connection = open_connection(path)
+            last = start.last_signer_kid(Reader(connection))
+            connection.close()
+            if last is not None:
+                signing = self.keys.signer(last) or signing
+        journal = Journal.open(
+            path,
+            signer=ReceiptSigner(signing),
+            station_id=self.settings.station.id,
+            authority_id=self.settings.authority.id,
+            clock=self.clock,
+        )
+        start.take_signer(journal, ReceiptSigner(self.keys.signing), public_jwks=self.keys.public_jwks())
+        return journal
+
+    def _composer(self, printer: PrinterSettings, profile: Profile) -> Composer:
+        return Composer(
+            keys=lambda: self.keys,
+            profile=profile,
+            offset_mm=printer.offset_mm,
+            specimen=printer.driver is Driver.VIRTUAL,
+        )
+
+    def _run_ahead(self, task: Callable[[], None]) -> None:
+        self._start_thread("compose", task)
+
+    def _open_line(self, name: str, printer: PrinterSettings) -> Transport:
+        if printer.driver is Driver.VIRTUAL:
+            from agent.drivers.virtual.client import spawn
+
+            with spawn(
+                self.settings.station.state_dir / "virtual" / name,
+                kind=printer.profile,
+                agent_socket=self.settings.http.socket,
+                printer=name,
+            ) as client:
+                port = str(client.port)
+            return open_transport(SerialSettings(port, VIRTUAL_BAUDRATE, FlowControl.NONE))
+        if printer.transport is Line.USB:
+            vendor, product = (int(part, 16) for part in (printer.usb or "").split(":"))
+            return open_transport(UsbSettings(vendor, product, printer.usb_serial))
+        return open_transport(SerialSettings(str(printer.port), printer.baudrate, FlowControl(printer.flow.value)))
+
+    # Threads
+
+    def _start_thread(self, name: str, task: Callable[[], None]) -> threading.Thread:
+        def supervised() -> None:
+            try:
+                task()
+            except BaseException as error:  # noqa: BLE001 - a raise in a thread must end the process
+                self.fail(error)
+
+        thread = threading.Thread(target=supervised, name=name, daemon=True)
+        thread.start()
+        return thread
+
+    def fail(self, error: BaseException) -> None:
+        """A part died: the process ends, the service manager starts it again, recovery runs."""
+        if self.failure is None:
+            self.failure = error
+        self._stop.set()
+
+    def start(self) -> None:
+        """Starts the journal's thread, the links and the printers' workers."""
+        self.commits.start()
+        self._serve()
+        for worker in self.station.workers.values():
+            self._threads.append(self._start_thread(f"printer-{worker.name}", worker.run))
+
+    def _serve(self) -> None:
+        from agent.links.http_server import HttpServer
+        from agent.links.inbox import Inbox
+
+        server = HttpServer(self.station, self.settings)
+        server.start()
+        self._parts.append(server.stop)
+        inbox = Inbox(self.station, self.settings.inbox.directory)
+        inbox.start()
+        self._parts.append(inbox.stop)
+
+    def wait(self) -> None:
+        """Lets time pass until the service is to stop."""
+        while not self._stop.wait(TICK_S):
+            self.station.tick()
+            self.reserve.keep()
+
+    def ask_to_stop(self) -> None:
+        """Ends ``wait``."""
+        self._stop.set()
+
+    def stop(self) -> None:
+        """Ends in order: no new commit, a committed page is waited for, then the links, then the journal."""
+        for worker in self.station.workers.values():
+            worker.stop()
+        for thread, worker in zip(self._threads, self.station.workers.values(), strict=True):
+            thread.join(worker.profile.page_seconds + STOP_TIMEOUT_S)
+        for stop_part in reversed(self._parts):
+            stop_part()
+        if self.failure is None:
+            self.commits.stop()
+            self.commits.journal.close()
+
+
+def _tell_service_manager(message: str) -> None:
+    """sd_notify(3): one datagram to the socket of the environment."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify, contextlib.suppress(OSError):
+        notify.connect("\0" + address[1:] if address.startswith("@") else address)
+        notify.send(message.encode())
+
+
+def run(settings: Settings) -> int:
+    """Runs the station until SIGTERM or SIGINT; gives the exit code."""
+    # A core dump would hold holder data.
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with hold_state_directory(settings):
+        service = Service(settings)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: service.ask_to_stop())
+        service.start()
+        _tell_service_manager("READY=1")
+        service.wait()
+        _tell_service_manager("STOPPING=1")
+        if service.failure is None:
+            service.stop()
+            return 0
+        _explain(service.failure)
+        # A part of the station died: nothing more is to be trusted in this process.
+        os._exit(EXIT_FAILED)
+
+
+def _explain(failure: BaseException) -> None:
+    if isinstance(failure, PrintAgentError):
+        sys.stderr.write(f"print-agent: {failure}\n")
+    else:
+        # Never the text of an unknown error: it could hold holder data.
+        import traceback
+
+        frames = traceback.extract_tb(failure.__traceback__)
+        place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "an unknown place"
+        sys.stderr.write(
+            f"print-agent: stopped by {type(failure).__name__} at {place}; it starts again and recovers from the journal\n"
+        )
+    sys.stderr.flush()
+
+
+

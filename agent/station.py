@@ -1,0 +1,562 @@
+"""What the borders may ask of the station: one object, one method a call, no transport in it."""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+import secrets
+import threading
+import unicodedata
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from statistics import median
+from typing import Any
+
+from agent.clock import Clock, sleep
+from agent.composer import Composer, read_document
+from agent.config import BookCheck, Settings
+from agent.crypto.keys import StationKeys
+from agent.errors import RequestRefused
+from agent.intake import Answer, Intake
+from agent.live import Board, PrinterState, PrinterView, Situation
+from agent.model import JobState, Reason, base64url
+from agent.page.raster import to_png
+from agent.queue import acts, attempts, intake_rules, jobs
+from agent.queue.group_commit import GroupCommit
+from agent.queue.jobs import Job
+from agent.queue.journal import Reader, Recorded, Transaction
+from agent.queue.states import NEEDS_PERSON, PAGE_IN_PRINTER, STOPPED, Phase, phases_of, state_of
+from agent.worker import PrinterWorker
+
+JOBS_LIMIT_MAX = 1_000
+RECEIPTS_LIMIT_MAX = 1_000
+REASON_LENGTH_MAX = 256  # characters
+REFUSALS_AN_HOUR_MAX = 100  # receipts, CONTRACT section 3.4
+CLEAR_WAIT_S = 30.0  # how long a call waits for a page to be cleared
+SUBSCRIPTION_EVENTS_MAX = 1_000
+CYCLES_SEEN = 20  # completed books from which the pace is taken
+CYCLE_MAX_S = 600  # a longer pause between two books is no part of the pace
+
+
+class Subscription:
+    """Live changes for one listener; a slow one loses the oldest."""
+
+    def __init__(self, forget: Callable[[Subscription], None]) -> None:
+        self._events: queue.Queue[dict[str, Any]] = queue.Queue(SUBSCRIPTION_EVENTS_MAX)
+        self._forget = forget
+
+    def put(self, event: dict[str, Any]) -> None:
+        """Adds an event."""
+        try:
+            self._events.put_nowait(event)
+        except queue.Full:
+            self._events.get_nowait()
+            self._events.put_nowait(event)
+
+    def get(self, timeout: float) -> dict[str, Any] | None:
+        """The next event, or None at the time-out."""
+        try:
+            return self._events.get(timeout=timeout)
+        except queue.Empty:
+            return None
+
+    def close(self) -> None:
+        """No more events."""
+        self._forget(self)
+
+
+class Station:
+    """The running station.
+
+    Args:
+        settings: Its configuration.
+        commits: The journal's writer.
+        intake: Takes messages.
+        board: The printers as they stand.
+        workers: The printers' loops, by name.
+        composers: The printers' composers, by name.
+        keys: The station's keys in force.
+        clock: Time.
+        failed: Told of an error after which the process must end.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        commits: GroupCommit,
+        intake: Intake,
+        board: Board,
+        workers: Mapping[str, PrinterWorker],
+        composers: Mapping[str, Composer],
+        keys: Callable[[], StationKeys],
+        clock: Clock,
+        failed: Callable[[BaseException], None],
+        has_room: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self.settings = settings
+        self.commits = commits
+        self.journal = commits.journal
+        self.intake = intake
+        self.board = board
+        self.workers = workers
+        self.failed = failed
+        self._composers = composers
+        self._keys = keys
+        self._clock = clock
+        self._has_room = has_room
+        self._subscriptions: list[Subscription] = []
+        self._lock = threading.Lock()
+        self._refusals: deque[int] = deque()
+        self._refusals_untold = 0
+        self._due: int | None = 0
+        self.journal.listen(self._recorded)
+        board.listen(self._printer_changed)
+
+    # Jobs
+
+    def jobs(
+        self,
+        *,
+        state: str | None = None,
+        application: str | None = None,
+        limit: int = JOBS_LIMIT_MAX,
+        after: str | None = None,
+    ) -> list[dict[str, Any]]:
+        """The jobs in the order of acceptance."""
+        if not 1 <= limit <= JOBS_LIMIT_MAX:
+            raise RequestRefused(400, "malformed", f"limit is {limit}; allowed is 1 to {JOBS_LIMIT_MAX}")
+        reader = self.commits.read()
+        where: list[str] = ["1"]
+        bindings: list[Any] = []
+        if state is not None:
+            if state not in set(JobState):
+                raise RequestRefused(400, "malformed", f"state is {state!r}; allowed are {', '.join(JobState)}")
+            phases = phases_of(JobState(state))
+            where.append(f"phase IN ({', '.join('?' * len(phases))})")
+            bindings += [phase.value for phase in phases]
+        if application is not None:
+            where.append("application = ?")
+            bindings.append(application)
+        if after is not None:
+            where.append("number > ?")
+            bindings.append(jobs.require(reader, after).number)
+        sql = f"SELECT * FROM jobs WHERE {' AND '.join(where)} ORDER BY number LIMIT ?"  # noqa: S608 - names of our own
+        return [self.shown(reader, jobs.from_row(row)) for row in reader.rows(sql, (*bindings, limit))]
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        """One job."""
+        reader = self.commits.read()
+        return self.shown(reader, jobs.require(reader, job_id))
+
+    def shown(self, reader: Reader, job: Job) -> dict[str, Any]:
+        """The job object of CONTRACT section 5."""
+        return job_object(job, self._reasons(reader, job))
+
+    def _reasons(self, reader: Reader, job: Job) -> list[str]:
+        clear = job.phase not in STOPPED or attempts.is_clear(reader, job)
+        reasons = jobs.reasons_of(job, clear=clear)
+        if self.board.removal_wanted(job.id) and not job.ended and job.phase not in (Phase.WAITING, Phase.HELD):
+            reasons = [reason for reason in reasons if reason != Reason.BOOK_WANTED] + [Reason.BOOK_REMOVAL_WANTED.value]
+        if job.phase is Phase.WAITING:
+            reasons += self._waits_for(reader, job)
+        return reasons
+
+    def _waits_for(self, reader: Reader, job: Job) -> list[str]:
+        found = []
+        checked = all(printer.book_check is BookCheck.PRESENT for printer in self.settings.printers.values())
+        if checked or job.number <= int(reader.station("presented_only_through", 0)):
+            found.append(Reason.BOOK_WANTED)
+        if all(view.state is PrinterState.STOPPED for view in self.board.views()):
+            found.append(Reason.PRINTER_STOPPED)
+        if not self.commits.clock_trusted():
+            found.append(Reason.CLOCK_UNTRUSTED)
+        if reader.station("rolled_back"):
+            found.append(Reason.JOURNAL_ROLLED_BACK)
+        return [reason.value for reason in found]
+
+    # Acts of technicians
+
+    def act(self, job_id: str, act: str, body: Mapping[str, Any], *, actor: str) -> dict[str, Any]:
+        """Carries out one of cancel, hold, release, replay, resolve, verify, request-transfer; gives the job."""
+        jobs.require(self.commits.read(), job_id)
+        self._require_second(act, body, actor=actor)
+        reason = text_of(body, "reason", optional=True)
+        match act:
+            case "cancel":
+                self._write(lambda tx: acts.cancel(tx, job_id, actor=actor, reason=reason))
+                self._await_clearing(job_id)
+            case "hold":
+                self._write(lambda tx: acts.hold(tx, job_id, actor=actor, reason=reason))
+                self._await_clearing(job_id)
+            case "release":
+                self._write(lambda tx: acts.release(tx, job_id, actor=actor, reason=reason))
+            case "replay":
+                self._write(lambda tx: acts.replay(tx, job_id, actor=actor, reason=reason))
+            case "resolve":
+                self._resolve(job_id, body, actor=actor, reason=reason)
+            case "verify":
+                self._verify(job_id, body, actor=actor)
+            case "request-transfer":
+                to = text_of(body, "to", length_max=64)
+                self._write(lambda tx: acts.request_transfer(tx, job_id, to=to or "", actor=actor, reason=reason))
+            case _:
+                raise RequestRefused(404, "unknown-act", f"there is no act {act!r} on a job")
+        self._wake_workers()
+        return self.job(job_id)
+
+    def _write(self, operation: Callable[[Transaction], Any]) -> Any:
+        return self.commits.write(operation)
+
+    def _require_second(self, act: str, body: Mapping[str, Any], *, actor: str) -> None:
+        if act not in {listed.value for listed in self.settings.console.two_person}:
+            return
+        token = text_of(body, "second", optional=True)
+        name = None if token is None else self.technician_of_token(token)
+        if name is None or f"technician:{name}" == actor:
+            raise RequestRefused(
+                401, "unauthorized", f"{act} needs two technicians here ([console] two_person): `second` is another one's token"
+            )
+
+    def _resolve(self, job_id: str, body: Mapping[str, Any], *, actor: str, reason: str | None) -> None:
+        outcome = text_of(body, "outcome")
+        if outcome not in set(acts.Outcome):
+            raise RequestRefused(400, "malformed", f"outcome is {outcome!r}; allowed are {', '.join(acts.Outcome)}")
+        book = text_of(body, "book") or ""
+        number = body.get("attempt")
+        if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
+            raise RequestRefused(400, "malformed", "attempt is no integer of 1 or more")
+
+        def operation(tx: Transaction) -> Job:
+            return acts.resolve(
+                tx,
+                job_id,
+                outcome=acts.Outcome(outcome),
+                book=book,
+                attempt_number=number,
+                actor=actor,
+                reason=reason,
+            )
+
+        job = jobs.require(self.commits.read(), job_id)
+        worker = self.workers.get(job.printer or "")
+        if outcome == acts.Outcome.SPOILED and job.phase in PAGE_IN_PRINTER and worker is not None:
+            # Its page is cleared first; the worker does it, and then this.
+            self._await(worker.request(lambda: self._write(operation)))
+            return
+        self._write(operation)
+
+    def _verify(self, job_id: str, body: Mapping[str, Any], *, actor: str) -> None:
+        lines = body.get("mrz")
+        if not isinstance(lines, list) or len(lines) != 2 or not all(isinstance(line, str) for line in lines):
+            raise RequestRefused(400, "malformed", "mrz is no array of two strings")
+        reader = self.commits.read()
+        document = read_document(reader, jobs.require(reader, job_id), self._keys())
+        matches = [line.strip() for line in lines] == list(document.mrz)
+        self._write(lambda tx: acts.verify(tx, job_id, matches=matches, actor=actor))
+
+    def _await_clearing(self, job_id: str) -> None:
+        """Waits a while until the page of a job that is to leave its printer was cleared."""
+        self._wake_workers()
+        deadline = self._clock.monotonic() + CLEAR_WAIT_S / 6
+        while self._clock.monotonic() < deadline:
+            job = jobs.require(self.commits.read(), job_id)
+            worker = self.workers.get(job.printer or "")
+            if job.phase not in PAGE_IN_PRINTER or worker is None:
+                return
+            view = self.board.view(worker.name)
+            if view is None or view.situation is not Situation.READY:
+                return
+            sleep(0.02)
+
+    def _await(self, done: Future[Any]) -> Any:
+        try:
+            return done.result(CLEAR_WAIT_S)
+        except FutureTimeout:
+            raise RequestRefused(409, "not-allowed", "the printer was not cleared in time; try again") from None
+
+    def _wake_workers(self) -> None:
+        for worker in self.workers.values():
+            worker.wake()
+
+    def preview(self, job_id: str, *, actor: str) -> bytes:
+        """The page as it will print, PNG; leaves a receipt."""
+        reader = self.commits.read()
+        job = jobs.require(reader, job_id)
+        if job.erased:
+            raise RequestRefused(409, "not-allowed", f"job {job_id}: its document was erased after the authority acknowledged its end")
+        composer = self._composers.get(job.printer or "") or next(iter(self._composers.values()))
+        picture = to_png(composer.raster(reader, job))
+        self._write(lambda tx: jobs.tell(tx, "preview-shown", jobs.require(tx, job_id), actor=actor))
+        return picture
+
+    # Printers
+
+    def printers(self) -> list[dict[str, Any]]:
+        """The printers as they stand."""
+        return [view.shown() for view in self.board.views()]
+
+    def _printer(self, name: str) -> PrinterView:
+        view = self.board.view(name)
+        if view is None:
+            raise RequestRefused(404, "unknown-printer", f"there is no printer {name!r}; `printers` lists them")
+        return view
+
+    def present(self, printer: str, number: str, *, actor: str) -> dict[str, Any]:
+        """Presents a book: its job goes next, once no other job's page is loading or loaded."""
+        view = self._printer(printer)
+        worker = self.workers[printer]
+        if view.situation is Situation.AWAY or view.situation is Situation.PRINTING:
+            self._await(worker.request(lambda: None))
+        job = attempts.by_current_book(self.commits.read(), number)
+        if job is None:
+            raise RequestRefused(404, "unknown-book", f"no waiting job has book {number} as its current one")
+        if view.presented == number and job.phase is not Phase.WAITING:
+            return {"job": job.id}
+        return {"job": self._await(worker.request(lambda: worker.present(number, actor=actor)))}
+
+    def accept_printer(self, printer: str, reason: str, *, actor: str) -> dict[str, Any]:
+        """A technician accepts a changed printer, or declares one that is away switched off."""
+        view = self._printer(printer)
+        answers = view.situation is not Situation.AWAY
+        self._write(
+            lambda tx: attempts.accept_printer(tx, printer, actor=actor, reason=reason, answers=answers)
+        )
+        self._wake_workers()
+        return self._printer(printer).shown()
+
+    # The station
+
+    def accept_clock(self, reason: str, *, actor: str) -> dict[str, Any]:
+        """A technician confirms a clock that is ahead of the known time."""
+
+        def operation(tx: Transaction) -> None:
+            if tx.clock_trusted:
+                return
+            known = self.journal.known_time.known
+            if known is not None and tx.now < known:
+                raise RequestRefused(409, "not-allowed", "the clock is behind the known time: set it right, it cannot be accepted")
+            tx.advance_known_time(tx.now)
+            tx.receipt("clock-accepted", actor=actor, note=reason)
+
+        self._write(operation)
+        self._due = 0
+        self._wake_workers()
+        return self.status()
+
+    def status(self) -> dict[str, Any]:
+        """Counts, conditions and the expected finish; no holder data."""
+        reader = self.commits.read()
+        counts = dict.fromkeys((state.value for state in JobState), 0)
+        needs_person = 0
+        for row in reader.rows("SELECT phase, count(*) AS n FROM jobs GROUP BY phase"):
+            phase = Phase(row["phase"])
+            counts[state_of(phase).value] += row["n"]
+            needs_person += row["n"] if phase in NEEDS_PERSON else 0
+        return {
+            "station": self.settings.station.id,
+            "authority": self.settings.authority.id,
+            "jobs": counts,
+            "needs_person": needs_person,
+            "conditions": self._conditions(reader, needs_person),
+            "expected_finish": self._expected_finish(reader, counts),
+            "receipts": self.journal.head.seq,
+            "acknowledged": int(reader.station("acknowledged", 0)),
+            "printers": [
+                {"name": view.name, "state": view.state.value, "reasons": [reason.value for reason in view.reasons]}
+                for view in self.board.views()
+            ],
+        }
+
+    def _conditions(self, reader: Reader, needs_person: int) -> list[dict[str, str]]:
+        found: list[tuple[str, str]] = []
+        if not self.commits.clock_trusted():
+            found.append(("clock-untrusted", "set the clock right, or confirm it: `print-agent clock accept --reason ...`"))
+        if reader.station("rolled_back"):
+            found.append(("journal-rolled-back", "printing waits for the authority's `resume`; accepting goes on"))
+        if reader.station("retired"):
+            found.append(("retired", "this station prints nothing any more"))
+        if not self._has_room():
+            found.append(("disk-full", "free some room: new authorizations are refused"))
+        found.extend(
+            (f"printer-{reason.value}" if not reason.value.startswith("printer-") else reason.value, f"{view.name}: {view.detail}")
+            for view in self.board.views()
+            if view.state is PrinterState.STOPPED
+            for reason in view.reasons[:1]
+        )
+        if needs_person:
+            found.append(("jobs-need-a-person", f"{needs_person} jobs wait for a person: `print-agent jobs`"))
+        return [{"name": name, "detail": detail} for name, detail in found]
+
+    @staticmethod
+    def _expected_finish(reader: Reader, counts: Mapping[str, int]) -> int | None:
+        """When the waiting jobs will be printed at the pace of the last books, NumericDate; None while no pace is known."""
+        moments = [
+            row["at"]
+            for row in reader.rows(
+                "SELECT at FROM events WHERE kind = 'print-completed' AND id > (SELECT max(id) FROM events) - 2000"
+                " ORDER BY id DESC LIMIT ?",
+                (CYCLES_SEEN,),
+            )
+        ]
+        cycles = [later - earlier for later, earlier in zip(moments, moments[1:], strict=False)]
+        cycles = [cycle for cycle in cycles if 0 <= cycle <= CYCLE_MAX_S]
+        waiting = counts["pending"] + counts["processing"]
+        if not cycles or not waiting:
+            return None
+        return int(moments[0] + median(cycles) * waiting)
+
+    def receipts(self, after: int, limit: int) -> tuple[list[str], int, str]:
+        """Receipts after that ``seq``, and the head of the whole chain."""
+        if not 1 <= limit <= RECEIPTS_LIMIT_MAX or after < 0:
+            raise RequestRefused(400, "malformed", f"allowed: after 0 or more, limit 1 to {RECEIPTS_LIMIT_MAX}")
+        reader = self.commits.read()
+        lines = [text for _, text in self.journal.receipts_after(reader, after, limit)]
+        return lines, *self.journal.durable_head(reader)
+
+    def refused(self, answer: Answer, raw: bytes) -> None:
+        """Journals a message that was refused on a way where nobody waits for the answer."""
+        now = self._clock.now()
+        with self._lock:
+            while self._refusals and self._refusals[0] <= now - 3600:
+                self._refusals.popleft()
+            if len(self._refusals) >= REFUSALS_AN_HOUR_MAX:
+                self._refusals_untold += 1
+                return
+            self._refusals.append(now)
+            untold, self._refusals_untold = self._refusals_untold, 0
+        evidence: dict[str, Any] = {"sha256": base64url(hashlib.sha256(raw).digest())}
+        if answer.jti is not None:
+            evidence |= {"jti": answer.jti, "seq": answer.seq}
+        name = (answer.type or "").rpartition(":")[2]
+
+        def operation(tx: Transaction) -> None:
+            if untold:
+                tx.receipt("message-refused", actor=jobs.AGENT, evidence={"count": untold})
+            tx.receipt("message-refused", actor=jobs.AGENT, note=name, evidence=evidence)
+
+        self._write(operation)
+
+    def healthy(self) -> bool:
+        """Whether the journal is open and messages are served."""
+        return bool(self.commits.read().station("id") == self.settings.station.id)
+
+    # Technicians
+
+    def technicians(self) -> list[dict[str, Any]]:
+        """Who has a token."""
+        rows = self.commits.read().rows("SELECT name, added_at FROM technicians WHERE token IS NOT NULL ORDER BY name")
+        return list(rows)
+
+    def add_technician(self, name: str, *, actor: str) -> str:
+        """Gives a technician a token, shown this once; an earlier one of that name ends."""
+        if not 1 <= len(name) <= 64 or any(unicodedata.category(c) in ("Cc", "Cf", "Cs") for c in name):
+            raise RequestRefused(400, "malformed", "a technician's name has 1 to 64 characters, no control characters")
+        token = secrets.token_urlsafe(32)
+        digest = hashlib.sha256(token.encode()).hexdigest()
+
+        def operation(tx: Transaction) -> None:
+            tx.put("technicians", name, token=digest, added_at=tx.now)
+            tx.receipt("technician-added", actor=actor, evidence={"name": name})
+
+        self._write(operation)
+        return token
+
+    def remove_technician(self, name: str, *, actor: str) -> None:
+        """Ends a technician's token."""
+
+        def operation(tx: Transaction) -> None:
+            row = tx.get("technicians", name)
+            if row is None:
+                raise RequestRefused(404, "unknown-technician", f"there is no technician {name!r}")
+            if row["token"] is not None:
+                tx.put("technicians", name, token=None)
+                tx.receipt("technician-removed", actor=actor, evidence={"name": name})
+
+        self._write(operation)
+
+    def technician_of_token(self, token: str) -> str | None:
+        """Whose bearer token it is."""
+        digest = hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
+        name = self.commits.read().value("SELECT name FROM technicians WHERE token = ?", (digest,))
+        return None if name is None else str(name)
+
+    # Time and live changes
+
+    def tick(self) -> None:
+        """Lets time pass: windows open and end. Called about once a second."""
+        now = self._clock.now()
+        if self._due is None or now < self._due:
+            return
+        self._write(intake_rules.let_time_pass)
+        self._due = intake_rules.due(self.commits.read())
+        if not self.commits.clock_trusted():
+            self._due = now + 5
+        self._wake_workers()
+
+    def subscribe(self) -> Subscription:
+        """Live changes of jobs and printers."""
+        subscription = Subscription(self._unsubscribe)
+        with self._lock:
+            self._subscriptions.append(subscription)
+        return subscription
+
+    def _unsubscribe(self, subscription: Subscription) -> None:
+        with self._lock:
+            self._subscriptions.remove(subscription)
+
+    def _recorded(self, recorded: Sequence[Recorded]) -> None:
+        self._due = 0
+        if any(event.job is not None for event in recorded):
+            self._wake_workers()
+        with self._lock:
+            subscriptions = list(self._subscriptions)
+        if not subscriptions:
+            return
+        for event in recorded:
+            if event.job is not None:
+                for subscription in subscriptions:
+                    subscription.put({"type": "job", "job": event.job, "event": event.kind})
+
+    def _printer_changed(self, view: PrinterView) -> None:
+        with self._lock:
+            subscriptions = list(self._subscriptions)
+        for subscription in subscriptions:
+            subscription.put({"type": "printer", "printer": view.shown()})
+
+
+def job_object(job: Job, reasons: Sequence[str]) -> dict[str, Any]:
+    """The object of CONTRACT section 5 for a job with these reasons."""
+    return {
+        "id": job.id,
+        "state": state_of(job.phase).value,
+        "reasons": list(reasons),
+        "priority": job.priority,
+        "application": job.application,
+        "book": job.book,
+        "attempts": job.attempts,
+        "accepted_at": job.accepted_at,
+        "nbf": job.nbf,
+        "exp": job.exp,
+        "ended_at": job.ended_at,
+    }
+
+
+def text_of(
+    body: Mapping[str, Any], name: str, *, optional: bool = False, length_max: int = REASON_LENGTH_MAX
+) -> str | None:
+    """A string of a request's body.
+
+    Raises:
+        RequestRefused: 400 ``malformed``.
+    """
+    value = body.get(name)
+    if value is None and optional:
+        return None
+    if not isinstance(value, str) or not 1 <= len(value) <= length_max:
+        raise RequestRefused(400, "malformed", f"{name} is no string of 1 to {length_max} characters")
+    if any(unicodedata.category(character) in ("Cc", "Cf", "Cs") for character in value):
+        raise RequestRefused(400, "malformed", f"{name} holds a control character")
+    return value
