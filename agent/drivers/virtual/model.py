@@ -353,6 +353,8 @@ class VirtualPrinter:
     def _tell_status(self) -> None:
         """Automatic status and offline response, where something changed that they watch."""
         before, status = self._told, self._status()
+        if status == before:
+            return
         self._told = status
         if is_watched_change(before, status, self._status_mask):
             self._replies.add(status.automatic())
@@ -540,7 +542,7 @@ class VirtualPrinter:
             self._replies.add(b"\x5f" + texts[number].encode("ascii") + b"\0")
 
     def _queued_status(self, number: int) -> None:
-        """GS r: paper sensor, drawer, printable lines on the slip; this printer has no ink sensor."""
+        """GS r: paper sensor, drawer, printable lines on the slip; there is no ink sensor."""
         match number:
             case 1 | 49:
                 self._replies.add(self._status().paper())

@@ -1,4 +1,4 @@
-"""Real-time commands, recognized on reception in whatever they are hidden (PRINTERS.md 1.3, 1.8)."""
+"""Real-time commands, heard on reception in whatever they are hidden (PRINTERS.md 1.3, 1.8)."""
 
 from __future__ import annotations
 
