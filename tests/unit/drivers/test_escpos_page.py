@@ -190,7 +190,7 @@ def test_positions_and_sizes_are_no_real_time_sequences(name: str, size: int) ->
     larger = profile_of(name, size + 40, 40)
     stride = (size + 40) // 8
     # An image that begins exactly at the column whose number is a sequence.
-    rows = (bytes(size // 8) + b"\x10\x04\x10\x04\x10")[:stride]
+    rows = (bytes(size // 8) + b"\x90\x04\x10\x04\x10")[:stride]
     check(raster_of(larger, rows.ljust(stride, b"\0") * 40), larger)
     for last in range(size - 9, size):
         page = bytearray(2 * size)
@@ -251,6 +251,12 @@ def test_a_page_costs_no_more_than_its_ink_rows(name: str) -> None:
     reader = check(raster, profile)
     sent = sum(length for _, length in reader.commands)
     assert sent <= 1.1 * raster.inked_rows() * raster.stride
+
+
+def test_no_image_reaches_over_the_edge_where_its_ink_does_not_need_it() -> None:
+    profile = profile_of("page-slip", 30, 8)
+    page = encode_page(raster_of(profile, bytes.fromhex("0000001C") * 8), profile)
+    assert b"\x1b\x24\x16\x00" in page  # 22: one byte, columns 22 to 29
 
 
 def test_no_image_is_longer_than_what_nuls_complete() -> None:

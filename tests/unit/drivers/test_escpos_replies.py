@@ -240,7 +240,7 @@ def test_a_text_without_end_is_bounded_and_its_tail_is_no_status() -> None:
     assert parser.unfinished
     assert len(parser._unit) <= 129
     assert all(isinstance(reply, Garbage) for reply in replies)
-    assert parser.feed(b"\0\x12") == [Garbage(b"\0"), RealTimeStatus(0x12)]
+    assert parser.feed(b"\0\x72") == [Garbage(b"\0"), RealTimeStatus(0x72)]
 
 
 def test_a_stuck_half_reply_can_be_abandoned() -> None:

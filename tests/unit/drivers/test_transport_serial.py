@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import pty
+import select
 import subprocess
 import sys
 import termios
@@ -308,6 +309,15 @@ def test_close_does_not_wait_for_a_printer_that_takes_nothing(
     assert time.monotonic() - started < 1
     with pytest.raises(LineLost, match="closed"):
         transport.read(0)
+
+
+def test_close_drops_what_the_printer_did_not_take(line: Line, transport: SerialTransport) -> None:
+    written = transport.write_some(bytes(100_000), 0.02)
+    transport.close()
+    taken = 0
+    while select.select([line.printer], [], [], 0)[0]:
+        taken += len(os.read(line.printer, 65_536))
+    assert 0 < taken < written
 
 
 def test_open_and_close_leave_no_file_open(line: Line) -> None:
