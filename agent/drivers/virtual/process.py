@@ -176,10 +176,12 @@ class VirtualPrinterProcess:
         while self._trip is trip:
             at = self.printer.next_change_at()
             before = self.printer.counter
-            self.printer.advance(now if at is None else min(at, now))
+            moment = now if at is None else min(at, now)
+            self.printer.advance(moment)
             trip.rows -= self.printer.counter - before
             if trip.rows <= 0:
-                self._power_off({"hang_up": trip.hang_up})
+                # Not a moment later: the next row must not come out of the time this took.
+                self._lose_power(moment, hang_up=trip.hang_up)
             elif at is None or at > now:
                 return
 
@@ -198,7 +200,7 @@ class VirtualPrinterProcess:
         if trip is not None and trip.size is not None:
             trip.size -= taken
             if trip.size <= 0:
-                self._power_off({"hang_up": trip.hang_up})
+                self._lose_power(now, hang_up=trip.hang_up)
                 return
         wanted = select.POLLIN | (select.POLLOUT if line.sends else 0)
         if self._watched_line != (line.fd, wanted):
@@ -360,7 +362,9 @@ class VirtualPrinterProcess:
     # -- commands ---------------------------------------------------------------------------------
 
     def _act(self, act: Callable[[float], object]) -> dict[str, Any]:
-        act(self._clock.monotonic())
+        now = self._clock.monotonic()
+        self._advance(now)  # a trip of the power that is due comes first
+        act(now)
         return {"state": self._describe()}
 
     def _insert(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -375,13 +379,16 @@ class VirtualPrinterProcess:
         return {"number": None if book is None else book.number, "state": self._describe()}
 
     def _power_off(self, request: dict[str, Any]) -> dict[str, Any]:
+        self._lose_power(self._clock.monotonic(), hang_up=bool(request.get("hang_up")))
+        return {"state": self._describe()}
+
+    def _lose_power(self, at: float, *, hang_up: bool) -> None:
         self._trip = None
-        answer = self._act(self.printer.power_off)
+        self.printer.power_off(at)
         if self._line is not None:
             self._line.forget_replies()
-        if request.get("hang_up"):
+        if hang_up:
             self._drop_line()
-        return answer
 
     def _power_on(self, _: dict[str, Any]) -> dict[str, Any]:
         if self._line is None:
