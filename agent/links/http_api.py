@@ -17,7 +17,6 @@ from starlette.exceptions import HTTPException
 
 from agent import __version__
 from agent.errors import DiskFull, MessageRefused, PrintAgentError, RequestRefused
-
 from agent.model import BATCH_LINES_MAX, BATCH_SIZE_MAX, MESSAGE_SIZE_MAX
 
 if TYPE_CHECKING:
@@ -46,7 +45,13 @@ TITLES = {
     500: "Internal error",
     507: "Disk full",
 }
-NAMES = {401: "unauthorized", 404: "not-found", 405: "method-not-allowed", 415: "unsupported-media-type", 429: "too-many-requests"}
+NAMES = {
+    401: "unauthorized",
+    404: "not-found",
+    405: "method-not-allowed",
+    415: "unsupported-media-type",
+    429: "too-many-requests",
+}
 
 T = TypeVar("T")
 
@@ -60,12 +65,17 @@ class TooLarge(MessageRefused):
 
 def problem(status: int, name: str, detail: str) -> Response:
     """Problem details (RFC 9457) with the contract's names."""
-    body = {"type": f"urn:print-agent:{name}", "title": TITLES.get(status, "Refused"), "status": status, "detail": detail}
+    body = {
+        "type": f"urn:print-agent:{name}",
+        "title": TITLES.get(status, "Refused"),
+        "status": status,
+        "detail": detail,
+    }
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 and name == "unauthorized" else None
     return JSONResponse(body, status, media_type="application/problem+json", headers=headers)
 
 
-def build_app(station: Station) -> FastAPI:
+def build_app(station: Station) -> FastAPI:  # noqa: C901 - one short function a call, side by side
     """The application; ``scope["listener"]`` is ``unix``, ``loopback`` or ``authority``."""
     app = FastAPI(title="passport-print-agent", version=__version__, docs_url=None, redoc_url=None)
     pool = ThreadPoolExecutor(THREADS_MAX, thread_name_prefix="http")
@@ -96,10 +106,16 @@ def build_app(station: Station) -> FastAPI:
             except KeyError:
                 return f"technician:uid-{uid}"
         kind, _, token = request.headers.get("authorization", "").partition(" ")
-        name = await call(lambda: station.technician_of_token(token.strip())) if kind.lower() == "bearer" else None
+        name = (
+            await call(lambda: station.technician_of_token(token.strip()))
+            if kind.lower() == "bearer"
+            else None
+        )
         if name is None:
             raise RequestRefused(
-                401, "unauthorized", "this call needs a technician's token: `print-agent technician add NAME` gives one"
+                401,
+                "unauthorized",
+                "this call needs a technician's token: `print-agent technician add NAME` gives one",
             )
         return f"technician:{name}"
 
@@ -113,7 +129,9 @@ def build_app(station: Station) -> FastAPI:
 
     @app.exception_handler(HTTPException)
     async def http_error(_: Request, error: HTTPException) -> Response:
-        answer = problem(error.status_code, NAMES.get(error.status_code, "malformed"), str(error.detail))
+        answer = problem(
+            error.status_code, NAMES.get(error.status_code, "malformed"), str(error.detail)
+        )
         answer.headers.update(error.headers or {})
         return answer
 
@@ -128,11 +146,15 @@ def build_app(station: Station) -> FastAPI:
     async def messages(request: Request) -> Response:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind == MESSAGE:
-            raw = await read_body(request, MESSAGE_SIZE_MAX + WHITE_SPACE_MAX, "2 MiB for a message")
+            raw = await read_body(
+                request, MESSAGE_SIZE_MAX + WHITE_SPACE_MAX, "2 MiB for a message"
+            )
             answer = await call(lambda: station.intake.take(raw))
             if answer.accepted:
                 return JSONResponse(answer.row(), answer.status)
-            return problem(answer.status, (answer.type or "").rpartition(":")[2], answer.detail or "")
+            return problem(
+                answer.status, (answer.type or "").rpartition(":")[2], answer.detail or ""
+            )
         if kind != SEQUENCE:
             raise HTTPException(415, f"allowed are {MESSAGE} and {SEQUENCE}")
         rows: list[dict[str, Any]] = []
@@ -156,17 +178,25 @@ def build_app(station: Station) -> FastAPI:
     async def receipts(after: int = 0, limit: int = 100) -> Response:
         lines, seq, head = await call(lambda: station.receipts(after, limit))
         return PlainTextResponse(
-            "".join(f"{line}\n" for line in lines), media_type=SEQUENCE, headers={"Receipt-Head": f"{seq} {head}"}
+            "".join(f"{line}\n" for line in lines),
+            media_type=SEQUENCE,
+            headers={"Receipt-Head": f"{seq} {head}"},
         )
 
     # The technicians' calls
 
     @app.get("/v1/jobs")
     async def list_jobs(
-        request: Request, state: str | None = None, application: str | None = None, limit: int = 1000, after: str | None = None
+        request: Request,
+        state: str | None = None,
+        application: str | None = None,
+        limit: int = 1000,
+        after: str | None = None,
     ) -> Any:
         await actor_of(request)
-        return await call(lambda: station.jobs(state=state, application=application, limit=limit, after=after))
+        return await call(
+            lambda: station.jobs(state=state, application=application, limit=limit, after=after)
+        )
 
     @app.get("/v1/jobs/{job_id}")
     async def one_job(request: Request, job_id: str) -> Any:
@@ -217,7 +247,11 @@ def build_app(station: Station) -> FastAPI:
     async def change_technician(request: Request, name: str, act: str) -> Any:
         actor = await actor_of(request)
         if request.scope.get("listener") != "unix":
-            raise RequestRefused(401, "unauthorized", "tokens are given and taken at the station itself, over its socket")
+            raise RequestRefused(
+                401,
+                "unauthorized",
+                "tokens are given and taken at the station itself, over its socket",
+            )
         if act == "add":
             return {"token": await call(lambda: station.add_technician(name, actor=actor))}
         if act == "remove":
@@ -239,7 +273,9 @@ def build_app(station: Station) -> FastAPI:
     @app.get("/healthz")
     async def healthz() -> Response:
         healthy = await call(station.healthy)
-        return PlainTextResponse("ok\n" if healthy else "the journal is not open\n", 200 if healthy else 503)
+        return PlainTextResponse(
+            "ok\n" if healthy else "the journal is not open\n", 200 if healthy else 503
+        )
 
     @app.get("/metrics")
     async def metrics() -> Response:
@@ -328,6 +364,3 @@ async def event_stream(station: Station) -> AsyncIterator[str]:
     finally:
         ended.set()
         subscription.close()
-
-
-

@@ -34,7 +34,9 @@ class PeerProtocol(H11Protocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        peer = transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        peer = transport.get_extra_info("socket").getsockopt(
+            socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")
+        )
         _, uid, _ = struct.unpack("3i", peer)
         self.client = ("uid", uid)
 
@@ -63,7 +65,9 @@ class Listener:
             name = host if host.endswith("]") else host.rpartition(":")[0] or host
             # A page of the internet whose name was rebound to loopback must get nothing.
             if name not in LOOPBACK_HOSTS and not name.startswith("127."):
-                return problem(403, "wrong-host", "the Host of a call to this listener is a loopback name")
+                return problem(
+                    403, "wrong-host", "the Host of a call to this listener is a loopback name"
+                )
         return None
 
 
@@ -87,7 +91,10 @@ class HttpServer:
         http = self._settings.http
         self._add(Listener(app, "unix"), bind_unix(http.socket), protocol=PeerProtocol)
         if http.listen is not None:
-            self._add(Listener(app, "loopback"), bind_tcp(http.listen.host, http.listen.port, "http.listen"))
+            self._add(
+                Listener(app, "loopback"),
+                bind_tcp(http.listen.host, http.listen.port, "http.listen"),
+            )
         if http.authority is not None:
             listen = http.authority.listen
             bound = bind_tcp(listen.host, listen.port, "http.authority.listen")
@@ -95,7 +102,12 @@ class HttpServer:
         self._thread.start()
 
     def _add(
-        self, app: Listener, bound: socket.socket, *, protocol: Any = H11Protocol, tls: HttpAuthoritySettings | None = None
+        self,
+        app: Listener,
+        bound: socket.socket,
+        *,
+        protocol: Any = H11Protocol,
+        tls: HttpAuthoritySettings | None = None,
     ) -> None:
         secure: dict[str, Any] = {}
         if tls is not None:
@@ -184,5 +196,7 @@ def bind_tcp(host: str, port: int, key: str) -> socket.socket:
         bound.listen(BACKLOG)
     except OSError as error:
         bound.close()
-        raise ConfigurationInvalid(f"{key}: {host}:{port} cannot be bound ({error.strerror}); choose a free port") from error
+        raise ConfigurationInvalid(
+            f"{key}: {host}:{port} cannot be bound ({error.strerror}); choose a free port"
+        ) from error
     return bound

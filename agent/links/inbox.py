@@ -20,7 +20,9 @@ ENDINGS = (".jws", ".jose-seq")
 REFUSED_FILES_MAX = 1_000
 RESCAN_S = 5.0  # a look without being told, should a change be missed
 WHITE_SPACE_MAX = 4096  # bytes around a message
-_TOO_LARGE = Answer(413, "urn:print-agent:too-large", detail="the file is larger than the contract allows")
+_TOO_LARGE = Answer(
+    413, "urn:print-agent:too-large", detail="the file is larger than the contract allows"
+)
 
 
 class Inbox:
@@ -132,7 +134,12 @@ class Inbox:
 
     @staticmethod
     def _problem(answer: Answer) -> dict[str, Any]:
-        return {"type": answer.type, "status": answer.status, "title": "Refused", "detail": answer.detail}
+        return {
+            "type": answer.type,
+            "status": answer.status,
+            "title": "Refused",
+            "detail": answer.detail,
+        }
 
     def _file_away(self, path: Path, answers: list[Answer], *, problem: Any) -> None:
         if any(answer.status == 507 for answer in answers):
@@ -148,7 +155,9 @@ class Inbox:
 
     def _move(self, path: Path, folder: Path) -> Path | None:
         target, number = folder / path.name, 0
-        while os.path.lexists(target) or os.path.lexists(target.with_name(target.name + ".problem.json")):
+        while os.path.lexists(target) or os.path.lexists(
+            target.with_name(target.name + ".problem.json")
+        ):
             number += 1
             target = folder / f"{path.name}.{number}"
         try:
@@ -164,8 +173,12 @@ class Inbox:
         return target
 
     def _bound_refused(self) -> None:
-        files = [entry for entry in os.scandir(self._refused) if entry.is_file(follow_symlinks=False)]
+        files = [
+            entry for entry in os.scandir(self._refused) if entry.is_file(follow_symlinks=False)
+        ]
         excess = len(files) - REFUSED_FILES_MAX
         if excess > 0:
-            for entry in sorted(files, key=lambda found: found.stat(follow_symlinks=False).st_mtime_ns)[:excess]:
+            for entry in sorted(
+                files, key=lambda found: found.stat(follow_symlinks=False).st_mtime_ns
+            )[:excess]:
                 Path(entry.path).unlink(missing_ok=True)

@@ -14,14 +14,29 @@ def exposition(status: Mapping[str, Any]) -> str:
     jobs = Gauge("print_agent_jobs", "Jobs by RFC 8011 state", ["state"], registry=registry)
     for state, count in status["jobs"].items():
         jobs.labels(state).set(count)
-    Gauge("print_agent_jobs_need_person", "Jobs that wait for a person", registry=registry).set(status["needs_person"])
-    Gauge("print_agent_receipts", "Receipts in the chain", registry=registry).set(status["receipts"])
-    Gauge("print_agent_receipts_acknowledged", "Receipts the authority stored", registry=registry).set(status["acknowledged"])
-    conditions = Gauge("print_agent_condition", "Conditions that need a look", ["name"], registry=registry)
+    Gauge("print_agent_jobs_need_person", "Jobs that wait for a person", registry=registry).set(
+        status["needs_person"]
+    )
+    Gauge("print_agent_receipts", "Receipts in the chain", registry=registry).set(
+        status["receipts"]
+    )
+    Gauge(
+        "print_agent_receipts_acknowledged", "Receipts the authority stored", registry=registry
+    ).set(status["acknowledged"])
+    conditions = Gauge(
+        "print_agent_condition", "Conditions that need a look", ["name"], registry=registry
+    )
     for condition in status["conditions"]:
         conditions.labels(condition["name"]).set(1)
-    printers = Gauge("print_agent_printer", "Printers by state", ["name", "state"], registry=registry)
-    reasons = Gauge("print_agent_printer_reason", "What a printer waits for", ["name", "reason"], registry=registry)
+    printers = Gauge(
+        "print_agent_printer", "Printers by state", ["name", "state"], registry=registry
+    )
+    reasons = Gauge(
+        "print_agent_printer_reason",
+        "What a printer waits for",
+        ["name", "reason"],
+        registry=registry,
+    )
     for printer in status["printers"]:
         printers.labels(printer["name"], printer["state"]).set(1)
         for reason in printer["reasons"]:
