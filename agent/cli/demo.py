@@ -213,6 +213,7 @@ def run_demo(directory: Path, *, books: int, speed: float, serve: bool) -> int:
         if day.process is not None and day.process.poll() is None:
             day.stop_agent()
         printer.quit()
+        printer.close()
     return 1 if problems else 0
 
 

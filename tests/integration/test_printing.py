@@ -71,6 +71,7 @@ class Office:
             self.process.send_signal(signal.SIGTERM)
             assert self.process.wait(30) == 0
         self.printer.quit()
+        self.printer.close()
 
     def verify(self):
         settings = self.settings
