@@ -1,116 +1,241 @@
-"""The HTTP interface of CONTRACT section 5, as one application; the server tells it which listener asks."""
+"""The HTTP interface of CONTRACT section 5, as one application.
+
+The server names in ``scope["listener"]`` where a call came in; on the unix socket
+``scope["client"]`` is ``("uid", UID)``.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import pwd
-import threading
-from collections.abc import AsyncIterator, Callable
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from pydantic import BeforeValidator
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from agent import __version__
-from agent.errors import DiskFull, MessageRefused, PrintAgentError, RequestRefused
-from agent.model import BATCH_LINES_MAX, BATCH_SIZE_MAX, MESSAGE_SIZE_MAX
+from agent.crypto.jose import is_integer, parse_object
+from agent.errors import DiskFull, JournalDamaged, MessageRefused, PrinterFault, RequestRefused
+from agent.links import openapi
+from agent.links.listener import Listener, refusal_of
+from agent.links.metrics import exposition
+from agent.links.problems import PROBLEM_MEDIA_TYPE, problem_details, problem_name
+from agent.links.sequence import (
+    MESSAGE_STREAM_MAX,
+    MessageBuffer,
+    SequenceReader,
+    message_too_large,
+)
+from agent.model import INTEGER_MAX
+from agent.station import JOBS_LIMIT_MAX, RECEIPTS_LIMIT_MAX, text_of
 
 if TYPE_CHECKING:
-    from agent.station import Station
+    from agent.station import Station, Subscription
 
 MESSAGE = "application/jose"
 SEQUENCE = "application/jose-seq"
 BODY_SIZE_MAX = 64 * 1024  # bytes of a technician's JSON
-WHITE_SPACE_MAX = 4096  # bytes around a message
-CHUNK_LINES = 128  # lines of a batch that are checked together
-THREADS_MAX = 4  # calls that work at once; the rest waits its turn
-EVENT_PAUSE_S = 15.0  # a comment keeps a silent event stream alive
+RECEIPTS_LIMIT_DEFAULT = 100  # CONTRACT section 5
+CHUNK_LINES_MAX = 128  # lines of a sequence that are checked together: 1,000 in 8 commits
+CHUNK_BYTES_MAX = 8 * 1024 * 1024  # so that a sequence never needs more memory than this
 
-TITLES = {
-    400: "Malformed",
-    401: "Not authorized",
-    403: "Not for this station",
-    404: "Not found",
-    405: "Method not allowed",
-    409: "Conflict",
-    410: "Expired",
-    413: "Too large",
-    415: "Unsupported media type",
-    422: "Bad document",
-    429: "Too many requests",
-    500: "Internal error",
-    507: "Disk full",
-}
-NAMES = {
+# Messages, acts and questions have threads of their own: none makes the others wait.
+MESSAGE_THREADS_MAX = 8  # as many acceptances share one commit
+ACT_THREADS_MAX = 6  # an act may wait for a printer
+QUESTION_THREADS_MAX = 3
+STREAMS_MAX = 16  # event streams at once
+ACTS_WAITING_MAX = 64
+
+MESSAGES_AT_ONCE_MAX = 64  # bodies in memory at once, for each listener; the others wait their turn
+SEQUENCES_AT_ONCE_MAX = 4
+PIECE_TIMEOUT_S = 30.0  # between two pieces of a body
+MESSAGE_TIMEOUT_S = 60.0  # for a whole message or a technician's JSON
+SEQUENCE_TIMEOUT_S = 900.0
+EVENT_WAIT_S = 1.0
+EVENT_PAUSE_WAITS = 15  # after so many waits a comment keeps a silent stream alive
+
+_HTTP_NAMES = {
     401: "unauthorized",
     404: "not-found",
     405: "method-not-allowed",
+    413: "too-large",
     415: "unsupported-media-type",
     429: "too-many-requests",
 }
+_DIGITS = re.compile(r"[0-9]{1,16}")
+_BOOK_NUMBER = re.compile(r"[A-Z0-9]{1,9}")  # CONTRACT section 3.1
 
 T = TypeVar("T")
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+SessionActor = Callable[[Request], "str | None"]
 
 
-class TooLarge(MessageRefused):
-    """A body beyond the contract's limits."""
-
-    def __init__(self, limit: str) -> None:
-        super().__init__(413, "too-large", f"the limit is {limit}")
-
-
-def problem(status: int, name: str, detail: str) -> Response:
+def problem(status: int, name: str, detail: str | None) -> Response:
     """Problem details (RFC 9457) with the contract's names."""
-    body = {
-        "type": f"urn:print-agent:{name}",
-        "title": TITLES.get(status, "Refused"),
-        "status": status,
-        "detail": detail,
-    }
-    headers = {"WWW-Authenticate": "Bearer"} if status == 401 and name == "unauthorized" else None
-    return JSONResponse(body, status, media_type="application/problem+json", headers=headers)
+    headers = {}
+    if name == "unauthorized":
+        headers["WWW-Authenticate"] = "Bearer"
+    if status == 429:
+        headers["Retry-After"] = "1"
+    if status == 408:
+        headers["Connection"] = "close"
+    return JSONResponse(
+        problem_details(status, name, detail),
+        status,
+        media_type=PROBLEM_MEDIA_TYPE,
+        headers=headers,
+    )
 
 
-def build_app(station: Station) -> FastAPI:  # noqa: C901 - one short function a call, side by side
-    """The application; ``scope["listener"]`` is ``unix``, ``loopback`` or ``authority``."""
-    app = FastAPI(title="passport-print-agent", version=__version__, docs_url=None, redoc_url=None)
-    pool = ThreadPoolExecutor(THREADS_MAX, thread_name_prefix="http")
+async def _actor_of(request: Request) -> str:
+    actor: str = await request.app.state.actor_of(request)
+    return actor
 
-    async def work(task: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(pool, task)
 
-    def guarded(task: Callable[[], T]) -> Callable[[], T]:
-        def run() -> T:
-            try:
-                return task()
-            except PrintAgentError:
-                raise
-            except BaseException as error:
-                station.failed(error)
-                raise
+TECHNICIAN = Depends(_actor_of)
+Actor = Annotated[str, TECHNICIAN]
 
-        return run
 
-    async def call(task: Callable[[], T]) -> T:
-        return await work(guarded(task))
+class _Pool:
+    """A few threads for one kind of call; the event loop never waits."""
 
-    async def actor_of(request: Request) -> str:
-        if request.scope.get("listener") == "unix":
-            uid = request.scope["client"][1]
-            try:
-                return f"technician:{pwd.getpwuid(uid).pw_name}"
-            except KeyError:
-                return f"technician:uid-{uid}"
-        kind, _, token = request.headers.get("authorization", "").partition(" ")
-        name = (
-            await call(lambda: station.technician_of_token(token.strip()))
-            if kind.lower() == "bearer"
-            else None
+    def __init__(self, name: str, threads: int, *, waiting_max: int | None = None) -> None:
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix=f"http-{name}")
+        self._waiting = 0
+        self._waiting_max = waiting_max
+
+    async def run(self, task: Callable[[], T]) -> T:
+        """What the task gives; 429 where too many wait already."""
+        if self._waiting_max is not None and self._waiting >= self._waiting_max:
+            raise RequestRefused(429, "too-many-requests", "too many calls wait already: try again")
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, task)
+        finally:
+            self._waiting -= 1
+
+    def stop(self) -> None:
+        """Takes no more tasks; what waits is dropped, what runs ends by itself."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+class HttpApi:
+    """The application, an ASGI callable.
+
+    Args:
+        station: Whom the calls ask.
+        session_actor: Whose session a request's cookie is (the console's), or None.
+    """
+
+    def __init__(self, station: Station, *, session_actor: SessionActor | None = None) -> None:
+        self._station = station
+        self._session_actor = session_actor
+        self._messages = _Pool("message", MESSAGE_THREADS_MAX)
+        self._acts = _Pool("act", ACT_THREADS_MAX, waiting_max=ACTS_WAITING_MAX)
+        self._questions = _Pool("question", QUESTION_THREADS_MAX)
+        self._streams = _Pool("events", STREAMS_MAX, waiting_max=STREAMS_MAX)
+        self._message_turns = {
+            listener: asyncio.Semaphore(MESSAGES_AT_ONCE_MAX) for listener in Listener
+        }
+        self._sequence_turns = {
+            listener: asyncio.Semaphore(SEQUENCES_AT_ONCE_MAX) for listener in Listener
+        }
+        self._streams_open = 0
+        self._stopping = False
+        self.app = self._build()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+
+        async def send_uncached(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [
+                    *message.get("headers", []),
+                    (b"cache-control", b"no-store"),
+                    (b"x-content-type-options", b"nosniff"),
+                ]
+            await send(message)
+
+        refused = refusal_of(scope)
+        if refused is not None:
+            await problem(refused.status, refused.name, refused.detail)(
+                scope, receive, send_uncached
+            )
+            return
+        try:
+            await self.app(scope, receive, send_uncached)
+        except Exception as error:  # noqa: BLE001 - answered already; never logged, its text may be anything
+            self._station.failed(error)
+
+    def stop(self) -> None:
+        """Ends the event streams; what runs ends by itself."""
+        self._stopping = True
+
+    def close(self) -> None:
+        """Gives the threads back, once nothing is served any more."""
+        for pool in (self._messages, self._acts, self._questions, self._streams):
+            pool.stop()
+
+    # What all calls share
+
+    def _build(self) -> FastAPI:
+        app = FastAPI(
+            title="passport-print-agent",
+            version=__version__,
+            docs_url=None,
+            redoc_url=None,
+            redirect_slashes=False,
         )
+        app.add_exception_handler(MessageRefused, _refused)
+        app.add_exception_handler(RequestRefused, _refused)
+        app.add_exception_handler(DiskFull, _disk_full)
+        app.add_exception_handler(PrinterFault, _printer_fault)
+        app.add_exception_handler(HTTPException, _http_error)
+        app.add_exception_handler(RequestValidationError, _invalid)
+        app.add_exception_handler(ClientDisconnect, _gone)
+        app.add_exception_handler(Exception, _failed)
+        app.state.actor_of = self._actor
+        self._add_authority_calls(app)
+        self._add_job_calls(app)
+        self._add_printer_calls(app)
+        self._add_station_calls(app)
+        self._add_public_calls(app)
+        app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]  # as FastAPI tells to
+        return app
+
+    async def _actor(self, request: Request) -> str:
+        """Who asks: the peer's uid on the unix socket, else the technician of token or session.
+
+        Raises:
+            RequestRefused: 401.
+        """
+        if request.scope.get("listener") is Listener.UNIX:
+            uid = request.scope["client"][1]
+            return await self._questions.run(lambda: f"technician:{_user_name(uid)}")
+        if self._session_actor is not None and "cookie" in request.headers:
+            session_actor = self._session_actor
+            actor = await self._questions.run(lambda: session_actor(request))
+            if actor is not None:
+                return actor
+        kind, _, token = request.headers.get("authorization", "").partition(" ")
+        name = None
+        if kind.lower() == "bearer" and token.strip():
+            name = await self._questions.run(
+                lambda: self._station.technician_of_token(token.strip())
+            )
         if name is None:
             raise RequestRefused(
                 401,
@@ -119,248 +244,356 @@ def build_app(station: Station) -> FastAPI:  # noqa: C901 - one short function a
             )
         return f"technician:{name}"
 
-    @app.exception_handler(PrintAgentError)
-    async def refused(_: Request, error: PrintAgentError) -> Response:
-        if isinstance(error, (MessageRefused, RequestRefused)):
-            return problem(error.status, error.name, error.detail)
-        if isinstance(error, DiskFull):
-            return problem(507, "disk-full", str(error))
-        return problem(409, "not-allowed", str(error))
-
-    @app.exception_handler(HTTPException)
-    async def http_error(_: Request, error: HTTPException) -> Response:
-        answer = problem(
-            error.status_code, NAMES.get(error.status_code, "malformed"), str(error.detail)
-        )
-        answer.headers.update(error.headers or {})
-        return answer
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> Response:
-        places = ", ".join(".".join(str(part) for part in fault["loc"]) for fault in error.errors())
-        return problem(400, "malformed", f"wrong or missing: {places}")
-
     # The authority's calls
 
-    @app.post("/v1/messages")
-    async def messages(request: Request) -> Response:
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind == MESSAGE:
-            raw = await read_body(
-                request, MESSAGE_SIZE_MAX + WHITE_SPACE_MAX, "2 MiB for a message"
+    def _add_authority_calls(self, app: FastAPI) -> None:
+        @app.post("/v1/messages", **openapi.MESSAGES)
+        async def messages(request: Request) -> Response:
+            match _media_type(request):
+                case "application/jose":
+                    return await self._take_one(request)
+                case "application/jose-seq":
+                    return await self._take_many(request)
+                case _:
+                    raise HTTPException(415, f"the Content-Type is {MESSAGE} or {SEQUENCE}")
+
+        @app.get("/v1/receipts", **openapi.RECEIPTS)
+        async def receipts(
+            after: Annotated[int, BeforeValidator(_integer), Query(ge=0, le=INTEGER_MAX)] = 0,
+            limit: Annotated[
+                int, BeforeValidator(_integer), Query(ge=1, le=RECEIPTS_LIMIT_MAX)
+            ] = RECEIPTS_LIMIT_DEFAULT,
+        ) -> Response:
+            lines, seq, head = await self._questions.run(
+                lambda: self._station.receipts(after, limit)
             )
-            answer = await call(lambda: station.intake.take(raw))
-            if answer.accepted:
-                return JSONResponse(answer.row(), answer.status)
-            return problem(
-                answer.status, (answer.type or "").rpartition(":")[2], answer.detail or ""
+            return Response(
+                "".join(f"{line}\n" for line in lines),
+                media_type=SEQUENCE,
+                headers={"Receipt-Head": f"{seq} {head}"},
             )
-        if kind != SEQUENCE:
-            raise HTTPException(415, f"allowed are {MESSAGE} and {SEQUENCE}")
+
+    async def _take_one(self, request: Request) -> Response:
+        async with self._message_turns[_listener(request)]:
+            raw = await _read_message(request)
+            answer = await self._messages.run(lambda: self._station.intake.take(raw))
+        if answer.accepted:
+            return JSONResponse(answer.row(), answer.status)
+        return problem(answer.status, problem_name(answer.type), answer.detail)
+
+    async def _take_many(self, request: Request) -> Response:
         rows: list[dict[str, Any]] = []
-        chunk: list[bytes] = []
-        async for line in read_lines(request):
-            chunk.append(line)
-            if len(rows) + len(chunk) > BATCH_LINES_MAX:
-                raise TooLarge(f"{BATCH_LINES_MAX} lines for a batch")
-            if len(chunk) == CHUNK_LINES:
-                rows += await take(chunk)
-                chunk = []
-        rows += await take(chunk)
+        async with self._sequence_turns[_listener(request)]:
+            async for chunk in _chunks(request):
+                rows += await self._messages.run(partial(self._rows, chunk))
         return JSONResponse(rows, 207)
 
-    async def take(lines: list[bytes]) -> list[dict[str, Any]]:
-        if not lines:
-            return []
-        return await call(lambda: [answer.row() for answer in station.intake.take_many(lines)])
-
-    @app.get("/v1/receipts")
-    async def receipts(after: int = 0, limit: int = 100) -> Response:
-        lines, seq, head = await call(lambda: station.receipts(after, limit))
-        return PlainTextResponse(
-            "".join(f"{line}\n" for line in lines),
-            media_type=SEQUENCE,
-            headers={"Receipt-Head": f"{seq} {head}"},
-        )
+    def _rows(self, lines: list[bytes]) -> list[dict[str, Any]]:
+        return [answer.row() for answer in self._station.intake.take_many(lines)]
 
     # The technicians' calls
 
-    @app.get("/v1/jobs")
-    async def list_jobs(
-        request: Request,
-        state: str | None = None,
-        application: str | None = None,
-        limit: int = 1000,
-        after: str | None = None,
-    ) -> Any:
-        await actor_of(request)
-        return await call(
-            lambda: station.jobs(state=state, application=application, limit=limit, after=after)
-        )
+    def _add_job_calls(self, app: FastAPI) -> None:
+        station = self._station
 
-    @app.get("/v1/jobs/{job_id}")
-    async def one_job(request: Request, job_id: str) -> Any:
-        await actor_of(request)
-        return await call(lambda: station.job(job_id))
-
-    @app.get("/v1/jobs/{job_id}/preview.png")
-    async def preview(request: Request, job_id: str) -> Response:
-        actor = await actor_of(request)
-        picture = await call(lambda: station.preview(job_id, actor=actor))
-        return Response(picture, media_type="image/png", headers={"Cache-Control": "no-store"})
-
-    @app.post("/v1/jobs/{job_id}/{act}")
-    async def act_on_job(request: Request, job_id: str, act: str) -> Any:
-        actor = await actor_of(request)
-        body = await read_json(request)
-        return await call(lambda: station.act(job_id, act, body, actor=actor))
-
-    @app.get("/v1/printers")
-    async def list_printers(request: Request) -> Any:
-        await actor_of(request)
-        return await call(station.printers)
-
-    @app.post("/v1/printers/{name}/book")
-    async def present(request: Request, name: str) -> Any:
-        actor = await actor_of(request)
-        number = required_text(await read_json(request), "number")
-        return await call(lambda: station.present(name, number, actor=actor))
-
-    @app.post("/v1/printers/{name}/accept")
-    async def accept(request: Request, name: str) -> Any:
-        actor = await actor_of(request)
-        reason = required_text(await read_json(request), "reason")
-        return await call(lambda: station.accept_printer(name, reason, actor=actor))
-
-    @app.post("/v1/clock/accept")
-    async def accept_clock(request: Request) -> Any:
-        actor = await actor_of(request)
-        reason = required_text(await read_json(request), "reason")
-        return await call(lambda: station.accept_clock(reason, actor=actor))
-
-    @app.get("/v1/technicians")
-    async def list_technicians(request: Request) -> Any:
-        await actor_of(request)
-        return await call(station.technicians)
-
-    @app.post("/v1/technicians/{name}/{act}")
-    async def change_technician(request: Request, name: str, act: str) -> Any:
-        actor = await actor_of(request)
-        if request.scope.get("listener") != "unix":
-            raise RequestRefused(
-                401,
-                "unauthorized",
-                "tokens are given and taken at the station itself, over its socket",
+        @app.get("/v1/jobs", dependencies=[TECHNICIAN], **openapi.JOBS)
+        async def list_jobs(
+            state: str | None = None,
+            application: str | None = None,
+            limit: Annotated[
+                int, BeforeValidator(_integer), Query(ge=1, le=JOBS_LIMIT_MAX)
+            ] = JOBS_LIMIT_MAX,
+            after: str | None = None,
+        ) -> Response:
+            return JSONResponse(
+                await self._questions.run(
+                    lambda: station.jobs(
+                        state=state, application=application, limit=limit, after=after
+                    )
+                )
             )
-        if act == "add":
-            return {"token": await call(lambda: station.add_technician(name, actor=actor))}
-        if act == "remove":
-            await call(lambda: station.remove_technician(name, actor=actor))
-            return {}
-        raise RequestRefused(404, "not-found", f"there is no act {act!r} on a technician")
 
-    @app.get("/v1/events")
-    async def events(request: Request) -> Response:
-        await actor_of(request)
-        return StreamingResponse(event_stream(station), media_type="text/event-stream")
+        @app.get("/v1/jobs/{job_id}", dependencies=[TECHNICIAN], **openapi.JOB)
+        async def one_job(job_id: str) -> Response:
+            return JSONResponse(await self._questions.run(lambda: station.job(job_id)))
 
-    # Anyone's
+        @app.get("/v1/jobs/{job_id}/preview.png", **openapi.PREVIEW)
+        async def preview(job_id: str, actor: Actor) -> Response:
+            picture = await self._acts.run(lambda: station.preview(job_id, actor=actor))
+            return Response(picture, media_type="image/png")
 
-    @app.get("/v1/status")
-    async def status() -> Any:
-        return await call(station.status)
+        @app.post("/v1/jobs/{job_id}/{act}", **openapi.ACT)
+        async def act_on_job(
+            request: Request,
+            job_id: str,
+            act: Annotated[str, Path(json_schema_extra={"enum": list(openapi.JOB_ACTS)})],
+            actor: Actor,
+        ) -> Response:
+            if act not in openapi.JOB_ACTS:
+                raise RequestRefused(404, "not-found", f"acts: {', '.join(openapi.JOB_ACTS)}")
+            body = await _read_json(request)
+            return JSONResponse(
+                await self._acts.run(lambda: station.act(job_id, act, body, actor=actor))
+            )
 
-    @app.get("/healthz")
-    async def healthz() -> Response:
-        healthy = await call(station.healthy)
-        return PlainTextResponse(
-            "ok\n" if healthy else "the journal is not open\n", 200 if healthy else 503
-        )
+    def _add_printer_calls(self, app: FastAPI) -> None:
+        station = self._station
 
-    @app.get("/metrics")
-    async def metrics() -> Response:
-        from agent.links.metrics import exposition
+        @app.get("/v1/printers", dependencies=[TECHNICIAN], **openapi.PRINTERS)
+        async def list_printers() -> Response:
+            return JSONResponse(await self._questions.run(station.printers))
 
-        text = await call(lambda: exposition(station.status()))
-        return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
+        @app.post("/v1/printers/{name}/book", **openapi.BOOK)
+        async def present(request: Request, name: str, actor: Actor) -> Response:
+            number = _required(await _read_json(request), "number")
+            if not _BOOK_NUMBER.fullmatch(number):
+                raise RequestRefused(400, "malformed", "number is not 1 to 9 of A-Z and 0-9")
+            return JSONResponse(
+                await self._acts.run(lambda: station.present(name, number, actor=actor))
+            )
 
-    return app
+        @app.post("/v1/printers/{name}/accept", **openapi.ACCEPT)
+        async def accept(request: Request, name: str, actor: Actor) -> Response:
+            reason = _required(await _read_json(request), "reason")
+            return JSONResponse(
+                await self._acts.run(lambda: station.accept_printer(name, reason, actor=actor))
+            )
+
+        @app.get("/v1/events", dependencies=[TECHNICIAN], **openapi.EVENTS)
+        async def events() -> Response:
+            if self._streams_open >= STREAMS_MAX:
+                raise RequestRefused(
+                    429, "too-many-requests", f"{STREAMS_MAX} event streams are open: close one"
+                )
+            return StreamingResponse(self._event_stream(), media_type="text/event-stream")
+
+    async def _event_stream(self) -> AsyncIterator[str]:
+        subscription: Subscription = self._station.subscribe()
+        self._streams_open += 1
+        silent = 0
+        try:
+            yield ": the changes from now on\n\n"
+            while not self._stopping:
+                event = await self._streams.run(lambda: subscription.get(EVENT_WAIT_S))
+                if event is not None:
+                    silent = 0
+                    yield f"event: {event['type']}\ndata: {json.dumps(event)}\n\n"
+                    continue
+                silent += 1
+                if silent % EVENT_PAUSE_WAITS == 0:
+                    yield ": still here\n\n"
+        finally:
+            self._streams_open -= 1
+            subscription.close()
+
+    def _add_station_calls(self, app: FastAPI) -> None:
+        station = self._station
+
+        @app.post("/v1/clock/accept", **openapi.CLOCK)
+        async def accept_clock(request: Request, actor: Actor) -> Response:
+            reason = _required(await _read_json(request), "reason")
+            return JSONResponse(
+                await self._acts.run(lambda: station.accept_clock(reason, actor=actor))
+            )
+
+        @app.get("/v1/technicians", dependencies=[TECHNICIAN], **openapi.TECHNICIANS)
+        async def list_technicians() -> Response:
+            return JSONResponse(await self._questions.run(station.technicians))
+
+        @app.post("/v1/technicians/{name}/{act}", **openapi.TECHNICIAN)
+        async def change_technician(
+            request: Request, name: str, act: str, actor: Actor
+        ) -> Response:
+            if request.scope.get("listener") is not Listener.UNIX:
+                raise RequestRefused(
+                    401,
+                    "unauthorized",
+                    "tokens are given and taken at the station, over its socket",
+                )
+            match act:
+                case "add":
+                    token = await self._acts.run(lambda: station.add_technician(name, actor=actor))
+                    return JSONResponse({"token": token})
+                case "remove":
+                    await self._acts.run(lambda: station.remove_technician(name, actor=actor))
+                    return JSONResponse({})
+                case _:
+                    raise RequestRefused(404, "not-found", "a technician has the acts add, remove")
+
+    # Anyone's calls
+
+    def _add_public_calls(self, app: FastAPI) -> None:
+        station = self._station
+
+        @app.get("/v1/status", **openapi.STATUS)
+        async def status() -> Response:
+            return JSONResponse(await self._questions.run(station.status))
+
+        @app.get("/healthz", **openapi.HEALTH)
+        async def healthz() -> Response:
+            if await self._questions.run(station.healthy):
+                return Response("ok\n", media_type="text/plain")
+            return problem(503, "not-ready", "the journal is not open")
+
+        @app.get("/metrics", **openapi.METRICS)
+        async def metrics() -> Response:
+            text = await self._questions.run(lambda: exposition(station.status()))
+            return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-async def read_body(request: Request, size_max: int, limit: str) -> bytes:
-    """The whole body, refused as soon as it is too large."""
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > size_max:
-            raise TooLarge(limit)
-    return bytes(body)
+# Bodies
 
 
-async def read_lines(request: Request) -> AsyncIterator[bytes]:
-    """The lines of a sequence as they come, empty ones skipped; a line beyond a message's size is cut to be refused."""
-    line, size = bytearray(), 0
-    async for piece in request.stream():
+async def _pieces(request: Request, *, timeout_s: float) -> AsyncIterator[bytes]:
+    """The body as it comes, never waited for without end.
+
+    Raises:
+        RequestRefused: 408, it stood still, or took too long in all.
+    """
+    stream = request.stream().__aiter__()
+    deadline = asyncio.get_running_loop().time() + timeout_s
+    while True:
+        left_s = deadline - asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout(min(PIECE_TIMEOUT_S, left_s)):
+                piece = await anext(stream, None)
+        except TimeoutError:
+            raise RequestRefused(
+                408, "request-timeout", "the body did not come in time: send it again"
+            ) from None
+        if piece is None:
+            return
+        yield piece
+
+
+async def _read_message(request: Request) -> bytes:
+    message = MessageBuffer()
+    size = 0
+    async for piece in _pieces(request, timeout_s=MESSAGE_TIMEOUT_S):
         size += len(piece)
-        if size > BATCH_SIZE_MAX:
-            raise TooLarge("256 MiB for a batch")
-        *ended, rest = piece.split(b"\n")
-        for part in ended:
-            line += part
-            if line.strip():
-                yield bytes(line)
-            line.clear()
-        line += rest
-        del line[MESSAGE_SIZE_MAX + WHITE_SPACE_MAX :]
-    if line.strip():
-        yield bytes(line)
+        message.add(piece)
+        if message.too_large or size > MESSAGE_STREAM_MAX:
+            raise message_too_large()
+    return message.take()
 
 
-async def read_json(request: Request) -> dict[str, Any]:
-    """A technician's JSON object; no body is an empty one."""
-    raw = await read_body(request, BODY_SIZE_MAX, "64 KiB for a call")
+async def _chunks(request: Request) -> AsyncIterator[list[bytes]]:
+    """The lines of a sequence in chunks that fit into memory.
+
+    Raises:
+        MessageRefused: 413, the sequence is over its limits.
+    """
+    reader = SequenceReader()
+    chunk: list[bytes] = []
+    size = 0
+    async for piece in _pieces(request, timeout_s=SEQUENCE_TIMEOUT_S):
+        for line in reader.feed(piece):
+            chunk.append(line)
+            size += len(line)
+            if len(chunk) == CHUNK_LINES_MAX or size >= CHUNK_BYTES_MAX:
+                yield chunk
+                chunk, size = [], 0
+    chunk += reader.finish()
+    if chunk:
+        yield chunk
+
+
+async def _read_json(request: Request) -> dict[str, Any]:
+    """A technician's JSON object; no body is an empty one.
+
+    Raises:
+        RequestRefused: 400, 413.
+        HTTPException: 415.
+    """
+    raw = bytearray()
+    async for piece in _pieces(request, timeout_s=MESSAGE_TIMEOUT_S):
+        raw += piece
+        if len(raw) > BODY_SIZE_MAX:
+            raise RequestRefused(413, "too-large", f"the body has more than {BODY_SIZE_MAX} bytes")
     if not raw.strip():
         return {}
+    # Without a Content-Type it is taken, unless a cookie came: it could be another site's form.
+    if _media_type(request) != "application/json" and (
+        "content-type" in request.headers or "cookie" in request.headers
+    ):
+        raise HTTPException(415, "found another Content-Type; allowed is application/json")
     try:
-        body = json.loads(raw.decode("utf-8"))
-    except (ValueError, RecursionError):
-        body = None
-    if not isinstance(body, dict):
-        raise RequestRefused(400, "malformed", "the body is no JSON object")
+        body = parse_object(bytes(raw))
+    except ValueError as error:
+        raise RequestRefused(400, "malformed", f"the body is no JSON object: {error}") from None
+    for name, value in body.items():
+        if isinstance(value, int | float) and not is_integer(value):
+            raise RequestRefused(400, "malformed", f"{name} is no integer of 0 to {INTEGER_MAX}")
     return body
 
 
-def required_text(body: dict[str, Any], name: str) -> str:
-    """A string member of a body."""
-    from agent.station import text_of
-
+def _required(body: Mapping[str, Any], name: str) -> str:
     return text_of(body, name) or ""
 
 
-async def event_stream(station: Station) -> AsyncIterator[str]:
-    """Server-sent events of jobs and printers, as they change."""
-    subscription = station.subscribe()
-    arrived: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
-    loop = asyncio.get_running_loop()
-    ended = threading.Event()
+def _media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
-    def forward() -> None:
-        while not ended.is_set():
-            event = subscription.get(1.0)
-            if event is not None:
-                loop.call_soon_threadsafe(arrived.put_nowait, event)
 
-    thread = threading.Thread(target=forward, name="events", daemon=True)
-    thread.start()
+def _listener(request: Request) -> Listener:
+    return Listener(request.scope["listener"])
+
+
+def _integer(value: object) -> object:
+    # The lenient reading would take " 5", "5_0" and "5.0" too.
+    if not isinstance(value, str) or not _DIGITS.fullmatch(value):
+        raise ValueError("no integer")
+    return int(value)
+
+
+def _user_name(uid: int) -> str:
     try:
-        while True:
-            try:
-                event = await asyncio.wait_for(arrived.get(), EVENT_PAUSE_S)
-            except TimeoutError:
-                yield ": still here\n\n"
-                continue
-            assert event is not None
-            yield f"event: {event['type']}\ndata: {json.dumps(event)}\n\n"
-    finally:
-        ended.set()
-        subscription.close()
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+# Errors as answers
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, MessageRefused | RequestRefused)
+    return problem(error.status, error.name, error.detail)
+
+
+async def _disk_full(_: Request, error: Exception) -> Response:
+    return problem(507, "disk-full", str(error))
+
+
+async def _printer_fault(_: Request, error: Exception) -> Response:
+    return problem(409, "not-allowed", str(error))
+
+
+async def _http_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    answer = problem(
+        error.status_code, _HTTP_NAMES.get(error.status_code, "malformed"), error.detail
+    )
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+async def _invalid(_: Request, error: Exception) -> Response:
+    # Only the places are told: what was found there may be anything.
+    assert isinstance(error, RequestValidationError)
+    places = ", ".join(" ".join(str(part) for part in fault["loc"]) for fault in error.errors())
+    return problem(400, "malformed", f"missing or out of its range: {places}")
+
+
+async def _gone(_: Request, error: Exception) -> Response:
+    del error
+    return Response(status_code=400)  # nobody reads it
+
+
+async def _failed(_: Request, error: Exception) -> Response:
+    if isinstance(error, JournalDamaged):
+        return problem(500, "internal-error", str(error))
+    return problem(500, "internal-error", "the station starts again; nothing accepted is lost")
+
+
+__all__ = ["HttpApi", "problem"]

@@ -1,202 +1,453 @@
-"""The listeners of the HTTP interface: unix socket, loopback, and the authority's with mutual TLS."""
+"""The listeners of the HTTP interface: unix socket, loopback, and the authority's with mutual TLS.
+
+One thread and one uvicorn server serve all three.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
+import json
 import os
 import socket
 import ssl
 import struct
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from agent.config import HttpAuthoritySettings, Settings
+from agent.config import Address, HttpAuthoritySettings, Settings
 from agent.errors import ConfigurationInvalid, StationBusy
-from agent.links.http_api import build_app, problem
+from agent.links.http_api import HttpApi, SessionActor
+from agent.links.listener import Listener
+from agent.links.problems import PROBLEM_MEDIA_TYPE, problem_details
 
 if TYPE_CHECKING:
     from agent.station import Station
 
 SOCKET_MODE = 0o660
-BACKLOG = 128
+BACKLOG = 512
+CONNECTIONS_MAX = 128  # for each listener, so that one cannot use up the process's descriptors
+HEAD_TIMEOUT_S = 20.0  # for a request's head
+KEEP_ALIVE_S = 30
+UNREAD_BYTES_MAX = 64 * 1024 * 1024  # of a body that is refused already; then the line is closed
+TLS_HANDSHAKE_TIMEOUT_S = 10.0
+TICK_S = 1.0  # the Date header's step
+PROBE_TIMEOUT_S = 2.0
 START_TIMEOUT_S = 20.0
-STOP_TIMEOUT_S = 5.0
-LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]", "::1"})
-AUTHORITY_PATHS = frozenset({"/v1/messages", "/v1/receipts", "/healthz"})
+GRACE_S = 5  # for calls under way when the server stops
+STOP_TIMEOUT_S = 10.0
 
 
-class PeerProtocol(H11Protocol):
-    """HTTP over the unix socket: the client is the uid that the kernel names (SO_PEERCRED)."""
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A socket that listens, and what it is for."""
+
+    listener: Listener
+    socket: socket.socket
+    tls: ssl.SSLContext | None = None
+
+
+class _Protocol(H11Protocol):
+    """HTTP/1.1 for one connection of one listener: limits, and who the peer is.
+
+    Args:
+        listener: Where the connection came in.
+        open_count: How many connections that listener has, shared between them.
+    """
+
+    def __init__(self, *args: Any, listener: Listener, open_count: list[int], **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._listener = listener
+        self._open_count = open_count
+        self._turned_away = False
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._unread = 0
+        self.app = self._with_listener(self.app)
+
+    def _with_listener(self, app: Any) -> Any:
+        async def named(scope: Any, receive: Any, send: Any) -> None:
+            scope["listener"] = self._listener
+            await app(scope, receive, send)
+
+        return named
 
     def connection_made(self, transport: Any) -> None:
+        self._open_count[0] += 1
+        if self._open_count[0] > CONNECTIONS_MAX:
+            self._turned_away = True
+            transport.abort()
+            return
         super().connection_made(transport)
-        peer = transport.get_extra_info("socket").getsockopt(
-            socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")
-        )
-        _, uid, _ = struct.unpack("3i", peer)
-        self.client = ("uid", uid)
+        if self._listener is Listener.UNIX:
+            self.client = ("uid", peer_uid(transport.get_extra_info("socket")))
+        self._await_head()
 
-
-class Listener:
-    """One application as one listener shows it."""
-
-    def __init__(self, app: Any, kind: str) -> None:
-        self._app = app
-        self._kind = kind
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http":
-            scope["listener"] = self._kind
-            refusal = self._refusal(scope)
-            if refusal is not None:
-                await refusal(scope, receive, send)
+    def data_received(self, data: bytes) -> None:
+        if self._turned_away:
+            return
+        if self._answered:
+            self._unread += len(data)
+            if self._unread > UNREAD_BYTES_MAX:
+                self.transport.close()
                 return
-        await self._app(scope, receive, send)
+        before = self.cycle
+        super().data_received(data)
+        if self.cycle is not before:
+            self._unread = 0
+        self._await_head()
 
-    def _refusal(self, scope: Any) -> Any:
-        if self._kind == "authority" and scope["path"] not in AUTHORITY_PATHS:
-            return problem(404, "not-found", "this listener serves the authority's calls only")
-        if self._kind == "loopback":
-            host = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
-            name = host if host.endswith("]") else host.rpartition(":")[0] or host
-            # A page of the internet whose name was rebound to loopback must get nothing.
-            if name not in LOOPBACK_HOSTS and not name.startswith("127."):
-                return problem(
-                    403, "wrong-host", "the Host of a call to this listener is a loopback name"
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._open_count[0] -= 1
+        self._stop_head_timer()
+        if not self._turned_away:
+            super().connection_lost(exc)
+
+    @property
+    def _answered(self) -> bool:
+        cycle: Any = self.cycle  # None before the first request
+        return cycle is not None and cycle.response_complete
+
+    @property
+    def _under_way(self) -> bool:
+        cycle: Any = self.cycle
+        return cycle is not None and not cycle.response_complete
+
+    def _await_head(self) -> None:
+        """While no request is under way, its head must come in time, however slowly it drips."""
+        if self._under_way:
+            self._stop_head_timer()
+        elif self._head_timer is None:
+            self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self._head_late)
+
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _head_late(self) -> None:
+        self._head_timer = None
+        if not self._under_way:
+            self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP gets problem details too."""
+        del msg
+        body = json.dumps(problem_details(400, "malformed", "this is no HTTP/1.1 request")).encode()
+        headers = [
+            ("content-type", PROBLEM_MEDIA_TYPE),
+            ("content-length", str(len(body))),
+            ("connection", "close"),
+        ]
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            for event in (
+                h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
+                h11.Data(data=body),
+                h11.EndOfMessage(),
+            ):
+                self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn with listeners of our own, and without its ten wake-ups a second."""
+
+    def __init__(self, config: uvicorn.Config, listeners: list[Bound]) -> None:
+        super().__init__(config)
+        self._listeners = listeners
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._wake: asyncio.Event | None = None
+        self.ready = threading.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        del sockets  # ours are bound already
+        self._loop = loop = asyncio.get_running_loop()
+        self._wake = asyncio.Event()
+        self.servers = []
+        await self.on_tick(0)
+        for bound in self._listeners:
+            limits: dict[str, Any] = {}
+            if bound.tls is not None:
+                limits["ssl_handshake_timeout"] = TLS_HANDSHAKE_TIMEOUT_S
+            self.servers.append(
+                await loop.create_server(
+                    self._protocols(bound.listener, loop),
+                    sock=bound.socket,
+                    ssl=bound.tls,
+                    backlog=BACKLOG,
+                    **limits,
                 )
-        return None
+            )
+        self.started = True
+        self.ready.set()
+
+    def _protocols(self, listener: Listener, loop: asyncio.AbstractEventLoop) -> Any:
+        open_count = [0]
+
+        def protocol() -> _Protocol:
+            return _Protocol(
+                config=self.config,
+                server_state=self.server_state,
+                app_state={},
+                _loop=loop,
+                listener=listener,
+                open_count=open_count,
+            )
+
+        return protocol
+
+    async def main_loop(self) -> None:
+        assert self._wake is not None
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TICK_S):
+                    await self._wake.wait()
+
+    def ask_to_stop(self) -> None:
+        """Ends ``main_loop``; from any thread."""
+        self.should_exit = True
+        if self._loop is not None and self._wake is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended already
+                self._loop.call_soon_threadsafe(self._wake.set)
 
 
 class HttpServer:
-    """All listeners in one thread."""
+    """All listeners in one thread.
 
-    def __init__(self, station: Station, settings: Settings) -> None:
+    Args:
+        station: Whom the calls ask; told when the thread dies.
+        settings: Where to listen.
+        session_actor: Whose session a request's cookie is (the console's), or None.
+    """
+
+    def __init__(
+        self, station: Station, settings: Settings, *, session_actor: SessionActor | None = None
+    ) -> None:
         self._station = station
-        self._settings = settings
-        self._servers: list[tuple[uvicorn.Server, socket.socket]] = []
+        self._http = settings.http
+        self.api = HttpApi(station, session_actor=session_actor)
+        self._bound: list[Bound] = []
+        self._socket_identity: tuple[int, int] | None = None
+        self._server: _Server | None = None
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
-        self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self) -> None:
-        """Binds everything, then serves.
+        """Binds everything, then serves; returns once calls are answered.
 
         Raises:
-            ConfigurationInvalid: A listener cannot be bound.
+            ConfigurationInvalid: A listener cannot be bound, or its certificate not be read.
+            StationBusy: Another agent answers on the socket.
         """
-        app = build_app(self._station)
-        http = self._settings.http
-        self._add(Listener(app, "unix"), bind_unix(http.socket), protocol=PeerProtocol)
-        if http.listen is not None:
-            self._add(
-                Listener(app, "loopback"),
-                bind_tcp(http.listen.host, http.listen.port, "http.listen"),
-            )
-        if http.authority is not None:
-            listen = http.authority.listen
-            bound = bind_tcp(listen.host, listen.port, "http.authority.listen")
-            self._add(Listener(app, "authority"), bound, tls=http.authority)
-        self._thread.start()
-
-    def _add(
-        self,
-        app: Listener,
-        bound: socket.socket,
-        *,
-        protocol: Any = H11Protocol,
-        tls: HttpAuthoritySettings | None = None,
-    ) -> None:
-        secure: dict[str, Any] = {}
-        if tls is not None:
-            secure = {
-                "ssl_certfile": str(tls.cert),
-                "ssl_keyfile": str(tls.key),
-                "ssl_ca_certs": str(tls.client_ca),
-                "ssl_cert_reqs": ssl.CERT_REQUIRED,
-            }
+        try:
+            self._bind()
+        except BaseException:
+            self._unbind()
+            raise
         config = uvicorn.Config(
-            app,
-            loop="asyncio",
-            http=protocol,
+            self.api,
+            http=_Protocol,
             ws="none",
             lifespan="off",
+            interface="asgi3",
             log_config=None,
+            log_level="critical",
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            timeout_graceful_shutdown=int(STOP_TIMEOUT_S) - 2,
-            **secure,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=GRACE_S,
         )
-        self._servers.append((uvicorn.Server(config), bound))
+        self._server = _Server(config, self._bound)
+        self._thread.start()
+        self._server.ready.wait(START_TIMEOUT_S)
+
+    def _bind(self) -> None:
+        # What may be wrong in the configuration is found before the first listener exists.
+        authority = self._http.authority
+        tls = None if authority is None else tls_context(authority)
+        self._bound.append(Bound(Listener.UNIX, bind_unix(self._http.socket)))
+        self._socket_identity = _identity(self._http.socket)
+        if self._http.listen is not None:
+            for bound in bind_tcp(self._http.listen, "http.listen"):
+                self._bound.append(Bound(Listener.LOOPBACK, bound))
+        if authority is not None:
+            for bound in bind_tcp(authority.listen, "http.authority.listen"):
+                self._bound.append(Bound(Listener.AUTHORITY, bound, tls))
 
     def _run(self) -> None:
+        assert self._server is not None
         try:
-            asyncio.run(self._serve())
+            asyncio.run(self._server.serve())
         except BaseException as error:  # noqa: BLE001 - a dead thread must end the process
             self._station.failed(error)
+        finally:
+            self._server.ready.set()
 
-    async def _serve(self) -> None:
-        # uvicorn installs signal handlers in serve(); _serve() is the same without them, outside the main thread.
-        await asyncio.gather(*(server.serve(sockets=[bound]) for server, bound in self._servers))
+    def addresses(self, listener: Listener) -> list[Any]:
+        """Where a listener is bound, as the socket module tells it."""
+        return [bound.socket.getsockname() for bound in self._bound if bound.listener is listener]
 
     def stop(self) -> None:
-        """Stops taking calls, and waits a little for those under way."""
-        for server, _ in self._servers:
-            server.should_exit = True
-        self._thread.join(STOP_TIMEOUT_S)
-        self._settings.http.socket.unlink(missing_ok=True)
+        """Takes no more calls, waits a little for those under way, gives the socket's file back."""
+        self.api.stop()
+        if self._server is not None:
+            self._server.ask_to_stop()
+            self._thread.join(STOP_TIMEOUT_S)
+        self._unbind()
+        self.api.close()
+
+    def _unbind(self) -> None:
+        for bound in self._bound:
+            bound.socket.close()
+        # Another agent may have put its own there since.
+        if (
+            self._socket_identity is not None
+            and _identity(self._http.socket) == self._socket_identity
+        ):
+            self._http.socket.unlink(missing_ok=True)
+        self._socket_identity = None
+
+
+def peer_uid(connection: Any) -> int:
+    """Who is at the other end of a unix socket, as the kernel says (SO_PEERCRED, struct ucred)."""
+    credentials = connection.getsockopt(
+        socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")
+    )
+    _, uid, _ = struct.unpack("iII", credentials)
+    return int(uid)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.lstat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def bind_unix(path: Path) -> socket.socket:
-    """A listening unix socket with the group's access; a dead agent's file is replaced, a live one's never.
+    """A listening unix socket with the group's access; a dead agent's file is replaced.
 
     Raises:
         StationBusy: Somebody answers on it.
         ConfigurationInvalid: It cannot be bound.
     """
-    if path.is_socket():
-        with socket.socket(socket.AF_UNIX) as probe:
-            try:
-                probe.connect(str(path))
-            except OSError:
-                path.unlink(missing_ok=True)
-            else:
-                raise StationBusy(f"another agent answers on {path}; stop it first")
-    bound = socket.socket(socket.AF_UNIX)
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        before = os.umask(0o777 & ~SOCKET_MODE)
-        try:
-            bound.bind(str(path))
-        finally:
-            os.umask(before)
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        _remove_stale(path)
+        # The file is made with this mode, so there is no moment with a wider one.
+        os.fchmod(bound.fileno(), SOCKET_MODE)
+        bound.bind(str(path))
+        path.chmod(SOCKET_MODE)
         bound.listen(BACKLOG)
     except OSError as error:
         bound.close()
         raise ConfigurationInvalid(
-            f"http.socket: {path} cannot be bound ({error.strerror or error}); allowed: a path of up to 107 bytes in a folder of ours"
+            f"http.socket: {path} cannot be bound ({error.strerror or error});"
+            " allowed: a path of up to 107 bytes in a folder that this user may write"
         ) from error
+    except BaseException:
+        bound.close()
+        raise
     return bound
 
 
-def bind_tcp(host: str, port: int, key: str) -> socket.socket:
-    """A listening TCP socket.
+def _remove_stale(path: Path) -> None:
+    """Removes what a dead agent left; only a refused connection proves that nobody listens."""
+    if not path.is_socket() or path.is_symlink():
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(PROBE_TIMEOUT_S)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+            return
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise StationBusy(
+                f"{path} is in use ({error.strerror or error}); stop what listens there first"
+            ) from error
+    raise StationBusy(f"another agent answers on {path}; stop it first")
+
+
+def bind_tcp(address: Address, key: str) -> list[socket.socket]:
+    """Listening TCP sockets; a name such as localhost may have an address of each family.
 
     Raises:
-        ConfigurationInvalid: It cannot be bound.
+        ConfigurationInvalid: None can be bound.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    bound = socket.socket(family)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    host, port = address
+    found: list[socket.socket] = []
+    failure: OSError | None = None
     try:
-        bound.bind((host, port))
-        bound.listen(BACKLOG)
+        places = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
-        bound.close()
+        raise ConfigurationInvalid(f"{key}: {host} is no address of this computer") from error
+    for family, kind, protocol, _, place in places:
+        bound = socket.socket(family, kind, protocol)
+        try:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            bound.bind(place)
+            bound.listen(BACKLOG)
+        except OSError as error:
+            bound.close()
+            if failure is None or error.errno == errno.EADDRINUSE:
+                failure = error
+            continue
+        found.append(bound)
+    in_use = failure is not None and failure.errno == errno.EADDRINUSE
+    if not found or in_use:
+        for bound in found:
+            bound.close()
+        reason = "nothing to bind" if failure is None else failure.strerror
         raise ConfigurationInvalid(
-            f"{key}: {host}:{port} cannot be bound ({error.strerror}); choose a free port"
+            f"{key}: {host}:{port} cannot be bound ({reason}); choose an address of this computer"
+            " and a free port"
+        ) from failure
+    return found
+
+
+def tls_context(settings: HttpAuthoritySettings) -> ssl.SSLContext:
+    """Mutual TLS: a client without a certificate of ``client_ca`` is not even heard.
+
+    Raises:
+        ConfigurationInvalid: A file cannot be used.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.verify_mode = ssl.CERT_REQUIRED
+    for key, file in (
+        ("cert", settings.cert),
+        ("key", settings.key),
+        ("client_ca", settings.client_ca),
+    ):
+        if not os.access(file, os.R_OK):
+            raise ConfigurationInvalid(
+                f"http.authority.{key}: {file} cannot be read; allowed: a readable PEM file"
+            )
+    try:
+        # An encrypted key must not ask for its passphrase on a terminal that nobody sees.
+        context.load_cert_chain(settings.cert, settings.key, password=lambda: b"")
+    except (OSError, ValueError) as error:
+        raise ConfigurationInvalid(
+            f"http.authority.cert: {settings.cert} and {settings.key} are no pair of certificate"
+            " and private key; allowed: PEM files without a passphrase"
         ) from error
-    return bound
+    try:
+        context.load_verify_locations(settings.client_ca)
+    except (OSError, ValueError) as error:
+        raise ConfigurationInvalid(
+            f"http.authority.client_ca: {settings.client_ca} holds no certificate; allowed: PEM"
+        ) from error
+    return context

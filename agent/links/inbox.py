@@ -1,47 +1,103 @@
-"""The inbox: a folder whose files are messages (CONTRACT section 6, "Inbox")."""
+"""The inbox: a folder whose files are messages (CONTRACT section 6, "Inbox").
+
+A file is taken, made durable, and only then moved; a crash in between is harmless, because the
+message is known when it is taken again. Whoever may write into the folder may try tricks: names are
+looked up below open folders, links and special files are never followed, and what was moved is
+compared with what was read.
+"""
 
 from __future__ import annotations
 
-import json
+import contextlib
+import enum
+import errno
+import logging
 import os
 import stat
 import threading
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from agent.errors import ConfigurationInvalid
-from agent.intake import Answer
-from agent.model import BATCH_LINES_MAX, BATCH_SIZE_MAX, MESSAGE_SIZE_MAX
+from agent.clock import Clock, SystemClock
+from agent.errors import ConfigurationInvalid, DiskFull, MessageRefused
+from agent.links.problems import PROBLEM_URN, problem_details, problem_name
+from agent.links.refused_folder import RefusedFolder, free_name, open_folder
+from agent.links.sequence import (
+    MESSAGE_STREAM_MAX,
+    SequenceReader,
+    message_too_large,
+    sequence_too_large,
+)
+from agent.model import BATCH_SIZE_MAX
 
 if TYPE_CHECKING:
     from agent.station import Station
 
-ENDINGS = (".jws", ".jose-seq")
-REFUSED_FILES_MAX = 1_000
-RESCAN_S = 5.0  # a look without being told, should a change be missed
-WHITE_SPACE_MAX = 4096  # bytes around a message
-_TOO_LARGE = Answer(
-    413, "urn:print-agent:too-large", detail="the file is larger than the contract allows"
-)
+MESSAGE_ENDING = ".jws"
+SEQUENCE_ENDING = ".jose-seq"
+DISK_FULL_STATUS = 507
+PIECE_SIZE = 64 * 1024
+RESCAN_S = 10.0  # a look without being told, should a change be missed
+RETRY_S = 5.0  # after a full disk
+# What would be refused is looked at again after this: it may still be written (`cp`).
+SETTLE_S = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+class Look(enum.Enum):
+    """When a file needs another look."""
+
+    DONE = enum.auto()
+    SOON = enum.auto()
+    DISK_FULL = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A file as it was at a look: another size, time or inode is another file."""
+
+    device: int
+    inode: int
+    size: int
+    changed_ns: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> _Seen:
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """What became of a file's messages: ``problem`` is None where none was refused."""
+
+    problem: Any = None
+    empty: bool = False
+    disk_full: bool = False
 
 
 class Inbox:
     """Watches the folder and takes what has its final name.
 
     Args:
-        station: Where messages go.
+        station: Where messages go; told when the thread dies.
         directory: The folder; it and its accepted/ and refused/ are made where they are missing.
+        clock: Time.
     """
 
-    def __init__(self, station: Station, directory: Path) -> None:
+    def __init__(self, station: Station, directory: Path, *, clock: Clock | None = None) -> None:
         self._station = station
         self._directory = directory
-        self._accepted = directory / "accepted"
-        self._refused = directory / "refused"
+        self._clock = clock or SystemClock()
+        self.refused_folder = RefusedFolder(directory)
         self._changed = threading.Event()
-        self._stopping = False
+        self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="inbox", daemon=True)
         self._observer: Any = None
+        self._first_seen: dict[str, tuple[_Seen, float]] = {}
 
     def start(self) -> None:
         """Makes the folders and begins to watch.
@@ -49,136 +105,235 @@ class Inbox:
         Raises:
             ConfigurationInvalid: The folders cannot be made.
         """
-        from watchdog.events import FileSystemEventHandler
-        from watchdog.observers import Observer
-
         try:
-            for folder in (self._directory, self._accepted, self._refused):
-                folder.mkdir(mode=0o770, parents=True, exist_ok=True)
+            self._directory.mkdir(mode=0o770, parents=True, exist_ok=True)
+            with (
+                self._open_inbox() as inbox,
+                open_folder("accepted", parent=inbox),
+                open_folder("refused", parent=inbox),
+            ):
+                pass
         except OSError as error:
             raise ConfigurationInvalid(
-                f"inbox.directory: {self._directory} cannot be made ({error.strerror}); allowed: a folder that this user may write"
+                f"inbox.directory: {self._directory} cannot be used ({error.strerror});"
+                " allowed: a folder that this user may write, accepted/ and refused/ no links"
             ) from error
+        self._watch()
+        self._thread.start()
+
+    def _watch(self) -> None:
+        from watchdog.events import FileSystemEvent, FileSystemEventHandler
+        from watchdog.observers import Observer
+
         changed = self._changed
 
         class Handler(FileSystemEventHandler):
-            def on_any_event(self, event: Any) -> None:
+            def on_created(self, event: FileSystemEvent) -> None:
                 del event
                 changed.set()
 
-        self._observer = Observer()
-        self._observer.schedule(Handler(), str(self._directory), recursive=False)
-        self._observer.start()
-        self._thread.start()
+            on_moved = on_closed = on_created
+
+        observer = Observer()
+        observer.daemon = True
+        try:
+            observer.schedule(Handler(), str(self._directory), recursive=False)
+            observer.start()
+        except OSError as error:
+            # No inotify watch is left: the slow look finds everything too.
+            _log.warning("inbox: changes cannot be watched (%s)", error.strerror)
+            return
+        self._observer = observer
 
     def stop(self) -> None:
         """Ends after the file at hand."""
-        self._stopping = True
+        self._stopping.set()
         self._changed.set()
-        self._observer.stop()
-        self._observer.join()
-        self._thread.join()
+        if self._observer is not None:
+            self._observer.stop()
+            self._observer.join()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def _run(self) -> None:
         try:
-            while not self._stopping:
+            while not self._stopping.is_set():
                 self._changed.clear()
-                self.scan()
-                self._changed.wait(RESCAN_S)
+                wait_s = self.scan()
+                if wait_s == RETRY_S:
+                    # Nothing can be taken while the disk is full, whatever else comes.
+                    self._stopping.wait(wait_s)
+                else:
+                    self._changed.wait(wait_s)
         except BaseException as error:  # noqa: BLE001 - a dead thread must end the process
             self._station.failed(error)
 
-    def scan(self) -> None:
-        """Takes every file that is there."""
-        for name in sorted(os.listdir(self._directory)):
-            if self._stopping:
-                return
-            if name.endswith(ENDINGS) and not name.startswith("."):
-                self._take_file(self._directory / name)
-
-    def _take_file(self, path: Path) -> None:
+    def scan(self) -> float:
+        """Takes every file that is there; gives the seconds after which to look again."""
         try:
-            # A link, a pipe or a device is left alone, and never waited for.
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            with self._open_inbox() as inbox:
+                return self._scan(inbox)
+        except OSError as error:
+            _log.warning("inbox: %s cannot be read (%s)", self._directory, error.strerror)
+            return RESCAN_S
+
+    @contextlib.contextmanager
+    def _open_inbox(self) -> Iterator[int]:
+        descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def _scan(self, inbox: int) -> float:
+        with os.scandir(inbox) as entries:
+            names = sorted(
+                entry.name
+                for entry in entries
+                if entry.name.endswith((MESSAGE_ENDING, SEQUENCE_ENDING))
+                and not entry.name.startswith(".")
+                and entry.is_file(follow_symlinks=False)
+            )
+        self._first_seen = {
+            name: seen for name, seen in self._first_seen.items() if name in set(names)
+        }
+        wait_s = RESCAN_S
+        for name in names:
+            if self._stopping.is_set():
+                break
+            match self._look_at(inbox, name):
+                case Look.DISK_FULL:
+                    return RETRY_S
+                case Look.SOON:
+                    wait_s = SETTLE_S
+                case Look.DONE:
+                    pass
+        return wait_s
+
+    def _look_at(self, inbox: int, name: str) -> Look:
+        try:
+            # A link is not followed, a pipe or device that came in between not waited for.
+            descriptor = os.open(
+                name,
+                os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY,
+                dir_fd=inbox,
+            )
         except OSError:
-            return
-        with os.fdopen(descriptor, "rb") as file:
+            return Look.DONE
+        with os.fdopen(descriptor, "rb", buffering=0) as file:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
-                return
-            if path.name.endswith(".jws"):
-                limit = MESSAGE_SIZE_MAX + WHITE_SPACE_MAX
-                answers = [self._take(file.read())] if status.st_size <= limit else [_TOO_LARGE]
-                self._file_away(path, answers, problem=self._problem(answers[0]))
-                return
-            if status.st_size > BATCH_SIZE_MAX:
-                self._file_away(path, [_TOO_LARGE], problem=self._problem(_TOO_LARGE))
-                return
-            lines = [line for line in file.read().split(b"\n") if line.strip()]
-        if len(lines) > BATCH_LINES_MAX:
-            self._file_away(path, [_TOO_LARGE], problem=self._problem(_TOO_LARGE))
-            return
-        answers = list(self._station.intake.take_many(lines))
-        for answer, line in zip(answers, lines, strict=True):
-            self._tell(answer, line)
-        self._file_away(path, answers, problem=[answer.row() for answer in answers])
-
-    def _take(self, raw: bytes) -> Answer:
-        answer = self._station.intake.take(raw)
-        self._tell(answer, raw)
-        return answer
-
-    def _tell(self, answer: Answer, raw: bytes) -> None:
-        if not answer.accepted and answer.status != 507:
-            self._station.refused(answer, raw)
-
-    @staticmethod
-    def _problem(answer: Answer) -> dict[str, Any]:
-        return {
-            "type": answer.type,
-            "status": answer.status,
-            "title": "Refused",
-            "detail": answer.detail,
-        }
-
-    def _file_away(self, path: Path, answers: list[Answer], *, problem: Any) -> None:
-        if any(answer.status == 507 for answer in answers):
-            return  # it stays, and is tried again
-        if all(answer.accepted for answer in answers):
-            self._move(path, self._accepted)
-            return
-        target = self._move(path, self._refused)
-        if target is not None:
-            note = target.with_name(target.name + ".problem.json")
-            note.write_text(json.dumps(problem) + "\n", encoding="utf-8")
-        self._bound_refused()
-
-    def _move(self, path: Path, folder: Path) -> Path | None:
-        target, number = folder / path.name, 0
-        while os.path.lexists(target) or os.path.lexists(
-            target.with_name(target.name + ".problem.json")
-        ):
-            number += 1
-            target = folder / f"{path.name}.{number}"
-        try:
-            path.rename(target)
-        except FileNotFoundError:
-            return None
-        for changed in (folder, self._directory):
-            descriptor = os.open(changed, os.O_RDONLY | os.O_DIRECTORY)
+                return Look.DONE
             try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-        return target
+                return self._take_file(inbox, name, file, _Seen.of(status))
+            except DiskFull:
+                return Look.DISK_FULL
+            except OSError as error:
+                # Whatever was taken is durable; the file stays and is known at the next look.
+                _log.warning("inbox: a file cannot be taken or moved (%s)", error.strerror)
+                full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+                return Look.DISK_FULL if full else Look.DONE
 
-    def _bound_refused(self) -> None:
-        files = [
-            entry for entry in os.scandir(self._refused) if entry.is_file(follow_symlinks=False)
-        ]
-        excess = len(files) - REFUSED_FILES_MAX
-        if excess > 0:
-            for entry in sorted(
-                files, key=lambda found: found.stat(follow_symlinks=False).st_mtime_ns
-            )[:excess]:
-                Path(entry.path).unlink(missing_ok=True)
+    def _take_file(self, inbox: int, name: str, file: Any, seen: _Seen) -> Look:
+        settled = self._settled(name, seen)
+        outcome = self._outcome(name, file, seen, settled=settled)
+        if outcome.disk_full:
+            return Look.DISK_FULL
+        if not settled and (outcome.problem is not None or outcome.empty):
+            return Look.SOON
+        if _Seen.of(os.fstat(file.fileno())) != seen:
+            return Look.SOON  # more was written meanwhile
+        if outcome.problem is None:
+            with open_folder("accepted", parent=inbox) as accepted:
+                self._move(inbox, name, accepted, free_name(accepted, name), seen)
+                os.fsync(accepted)
+        else:
+            with self.refused_folder.place(inbox, name, outcome.problem) as (refused, free):
+                self._move(inbox, name, refused, free, seen)
+        os.fsync(inbox)
+        self._first_seen.pop(name, None)
+        return Look.DONE
+
+    def _settled(self, name: str, seen: _Seen) -> bool:
+        """Whether the file has looked like this for a while."""
+        now = self._clock.monotonic()
+        before = self._first_seen.get(name)
+        if before is None or before[0] != seen:
+            self._first_seen[name] = (seen, now)
+            return False
+        return now - before[1] >= SETTLE_S
+
+    def _move(self, inbox: int, name: str, folder: int, target: str, seen: _Seen) -> None:
+        os.rename(name, target, src_dir_fd=inbox, dst_dir_fd=folder)
+        moved = os.stat(target, dir_fd=folder, follow_symlinks=False)
+        if (moved.st_dev, moved.st_ino) != (seen.device, seen.inode):
+            # Another file got this name in the last moment, and was not read: it goes back.
+            ending = MESSAGE_ENDING if name.endswith(MESSAGE_ENDING) else SEQUENCE_ENDING
+            back = free_name(inbox, name)
+            back = back if back.endswith(ending) else back + ending
+            os.rename(target, back, src_dir_fd=folder, dst_dir_fd=inbox)
+            self._changed.set()
+
+    # What the file holds
+
+    def _outcome(self, name: str, file: BinaryIO, seen: _Seen, *, settled: bool) -> _Outcome:
+        try:
+            if name.endswith(MESSAGE_ENDING):
+                return self._take_message(file, seen, settled=settled)
+            return self._take_sequence(file, seen, settled=settled)
+        except MessageRefused as refused:
+            return _Outcome(problem_details(refused.status, refused.name, refused.detail))
+
+    def _take_message(self, file: BinaryIO, seen: _Seen, *, settled: bool) -> _Outcome:
+        if seen.size > MESSAGE_STREAM_MAX:
+            raise message_too_large()  # by its size alone: it is never read
+        raw = b"".join(_pieces(file, MESSAGE_STREAM_MAX))
+        answer = self._station.intake.take(raw)
+        if answer.accepted:
+            return _Outcome()
+        if answer.status == DISK_FULL_STATUS:
+            return _Outcome(disk_full=True)
+        if settled:
+            self._station.refused(answer, raw)
+        return _Outcome(problem_details(answer.status, problem_name(answer.type), answer.detail))
+
+    def _take_sequence(self, file: BinaryIO, seen: _Seen, *, settled: bool) -> _Outcome:
+        if seen.size > BATCH_SIZE_MAX:
+            raise sequence_too_large()
+        under_way: deque[bytes] = deque()
+        rows: list[dict[str, Any]] = []
+        outcome = _Outcome()
+        refused = False
+        for answer in self._station.intake.take_many(_lines(file, under_way)):
+            line = under_way.popleft()
+            rows.append(answer.row())
+            if answer.status == DISK_FULL_STATUS:
+                outcome.disk_full = True
+            elif not answer.accepted:
+                refused = True
+                # Of a line over the limit nothing is left that could be proven by its hash.
+                if settled and answer.type != f"{PROBLEM_URN}too-large":
+                    self._station.refused(answer, line)
+        outcome.problem = rows if refused else None
+        outcome.empty = not rows
+        return outcome
+
+
+def _pieces(file: BinaryIO, size_max: int) -> Iterator[bytes]:
+    """The file's bytes, up to a limit even while somebody makes it longer."""
+    size = 0
+    while size <= size_max and (piece := file.read(PIECE_SIZE)):
+        size += len(piece)
+        yield piece
+
+
+def _lines(file: BinaryIO, under_way: deque[bytes]) -> Iterator[bytes]:
+    """The sequence's lines; each is remembered until its answer came."""
+    reader = SequenceReader()
+    for piece in _pieces(file, BATCH_SIZE_MAX):
+        for line in reader.feed(piece):
+            under_way.append(line)
+            yield line
+    for line in reader.finish():
+        under_way.append(line)
+        yield line
