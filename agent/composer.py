@@ -44,10 +44,13 @@ def read_document(reader: Reader, job: Job, keys: StationKeys) -> TravelDocument
         MessageRefused: It cannot be opened with the station's keys.
     """
     row = reader.row(
-        "SELECT d.jws, m.sha256 FROM documents d JOIN messages m ON m.jti = d.job WHERE d.job = ?", (job.id,)
+        "SELECT d.jws, m.sha256 FROM documents d JOIN messages m ON m.jti = d.job WHERE d.job = ?",
+        (job.id,),
     )
     if row is None:
-        raise DocumentGone(f"the document of job {job.id} was erased after the authority acknowledged its end")
+        raise DocumentGone(
+            f"the document of job {job.id} was erased after the authority acknowledged its end"
+        )
     payload = jose.decode_base64url(bytes(row["jws"]).split(b".")[1])
     # The signature was checked at acceptance; the receipt of that moment names this digest.
     if base64url(hashlib.sha256(payload).digest()) != row["sha256"]:

@@ -147,7 +147,11 @@ class Intake:
             assert checked is not None
             waiting.append((checked, self._journal.submit(self._acceptance(checked))))
             size += len(raw)
-            if len(waiting) >= CHUNK_MESSAGES_MAX or size >= CHUNK_BYTES_MAX or _changes_trust(checked):
+            if (
+                len(waiting) >= CHUNK_MESSAGES_MAX
+                or size >= CHUNK_BYTES_MAX
+                or _changes_trust(checked)
+            ):
                 yield from self._settle(waiting)
                 waiting, size = [], 0
         yield from self._settle(waiting)
@@ -171,7 +175,10 @@ class Intake:
         envelope = None
         try:
             envelope = open_envelope(
-                raw, trust=self._trust(), station_id=self._station_id, authority_id=self._authority_id
+                raw,
+                trust=self._trust(),
+                station_id=self._station_id,
+                authority_id=self._authority_id,
             )
             return self._check_content(envelope)
         except MessageRefused as refused:
@@ -192,7 +199,9 @@ class Intake:
             intake_rules.check_books_free(reader, content)
             open_documents(content, self._keys(), now=self._clock.now(), check_mrz=check_mrz)
         if not self._has_room():
-            raise MessageRefused(507, "disk-full", "the station's disk is full: free some room, then send it again")
+            raise MessageRefused(
+                507, "disk-full", "the station's disk is full: free some room, then send it again"
+            )
         return _Checked(envelope, content)
 
     @staticmethod
@@ -220,7 +229,11 @@ class Intake:
 
     def _trust_version(self, tx: Transaction) -> int:
         journaled = tx.station("trust_version")
-        return self._trust().version if journaled is None else max(int(journaled), self._trust().version)
+        return (
+            self._trust().version
+            if journaled is None
+            else max(int(journaled), self._trust().version)
+        )
 
     @staticmethod
     def _refusal(refused: MessageRefused, envelope: Envelope | None) -> Answer:

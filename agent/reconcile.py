@@ -36,7 +36,9 @@ class Reconciliation:
         watches: What is known in this process of attempts, by their id; kept over sessions.
     """
 
-    def __init__(self, worker: PrinterWorker, session: BookPrinter, watches: dict[int, Watch]) -> None:
+    def __init__(
+        self, worker: PrinterWorker, session: BookPrinter, watches: dict[int, Watch]
+    ) -> None:
         self.worker = worker
         self.session = session
         self.profile = session.profile
@@ -55,7 +57,9 @@ class Reconciliation:
         reading = self.session.read_counter()
         counter = None if reading is None else reading.value
         self.worker.journal.write(
-            lambda tx: attempts.seen_at_connect(tx, printer=self.worker.name, identity=identity, counter=counter)
+            lambda tx: attempts.seen_at_connect(
+                tx, printer=self.worker.name, identity=identity, counter=counter
+            )
         )
         self.worker.board.change(self.worker.name, identity=identity, counter=counter)
         undecided = []
@@ -72,7 +76,11 @@ class Reconciliation:
         if not any(is_error(said.reply) for said in self.session.log):
             return
         for attempt in unfinished:
-            if attempt.process_id is not None and attempt.stage == Stage.INTENT and not attempt.error:
+            if (
+                attempt.process_id is not None
+                and attempt.stage == Stage.INTENT
+                and not attempt.error
+            ):
                 watch = self.watches.setdefault(attempt.id, Watch(attempt, self.profile))
                 watch.error_seen = True
                 self.worker.fail(watch)
@@ -82,7 +90,9 @@ class Reconciliation:
         waiting = [
             attempt
             for attempt in unfinished
-            if attempt.stage in (Stage.INTENT, "resolved") and attempt.process_id is not None and not attempt.clear
+            if attempt.stage in (Stage.INTENT, "resolved")
+            and attempt.process_id is not None
+            and not attempt.clear
         ]
         if not waiting:
             return
@@ -126,10 +136,14 @@ class Reconciliation:
                     self.worker.name,
                     state=PrinterState.STOPPED,
                     reasons=(PrinterReason.COVER_OPEN if cover else PrinterReason.MEDIA_JAM,),
-                    detail="close the cover" if cover else "the printer reports an error: take out what is jammed",
+                    detail="close the cover"
+                    if cover
+                    else "the printer reports an error: take out what is jammed",
                 )
                 if self.worker.stopping:
-                    raise PrinterFault("the agent stops; the printer was not proven clear") from None
+                    raise PrinterFault(
+                        "the agent stops; the printer was not proven clear"
+                    ) from None
                 self.worker.progress += 1
                 self.session.pump(MENDING_POLL_S)
             else:
@@ -138,7 +152,9 @@ class Reconciliation:
     def _watch(self, attempt: Attempt, identity: PrinterIdentity) -> Watch:
         watch = self.watches.get(attempt.id)
         if watch is None:
-            watch = self.watches[attempt.id] = Watch(attempt, self.profile, load_broke=self._load_broke(attempt))
+            watch = self.watches[attempt.id] = Watch(
+                attempt, self.profile, load_broke=self._load_broke(attempt)
+            )
         watch.attempt = attempt
         watch.own_session = False
         same = attempt.serial is not None and attempt.serial == identity.serial
@@ -213,7 +229,9 @@ class Reconciliation:
         """The printer was proven clear, and its counter is journaled: a person may decide now."""
         counter = watch.counter if watch.printer in (Printer.SAME, Printer.SAME_SESSION) else None
         self.worker.journal.write(
-            lambda tx: attempts.note_counted(tx, watch.attempt, serial=watch.attempt.serial, counter=counter)
+            lambda tx: attempts.note_counted(
+                tx, watch.attempt, serial=watch.attempt.serial, counter=counter
+            )
         )
 
     def _stand(self, watch: Watch) -> None:
@@ -226,7 +244,9 @@ class Reconciliation:
 
     def _await_late_evidence(self, undecided: list[Watch]) -> None:
         """An unasked status may still end a doubt, until the sensors show no book."""
-        pending = [watch for watch in undecided if watch.printer in (Printer.SAME, Printer.SAME_SESSION)]
+        pending = [
+            watch for watch in undecided if watch.printer in (Printer.SAME, Printer.SAME_SESSION)
+        ]
         for watch in undecided:
             if watch not in pending:
                 self._stand(watch)
@@ -291,7 +311,11 @@ class Reconciliation:
 
         A job that is proven blank keeps its place: its page is loaded again.
         """
-        while watch.decide() is Decision.IN_DOUBT and self.profile.counter and not self.worker.stopping:
+        while (
+            watch.decide() is Decision.IN_DOUBT
+            and self.profile.counter
+            and not self.worker.stopping
+        ):
             self.worker.progress += 1
             out = self.session.ask_slip().book_out
             self.session.pump(RESTART_GRACE_S if out else POLL_S)
@@ -299,5 +323,8 @@ class Reconciliation:
             if out:
                 break
         if watch.decide() is Decision.IN_DOUBT:
-            self._doubt(watch, why="a book was put in while the page was being loaded, and nothing proves that it is blank: look at it")
+            self._doubt(
+                watch,
+                why="a book was put in while the page was being loaded, and nothing proves that it is blank: look at it",
+            )
             self._stand(watch)

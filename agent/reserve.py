@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-RESERVE_BYTES = 4 * 1024 * 1024  # a running job and its receipts need a few KB, a checkpoint some MB
+RESERVE_BYTES = (
+    4 * 1024 * 1024
+)  # a running job and its receipts need a few KB, a checkpoint some MB
 ROOM_MIN_BYTES = 8 * 1024 * 1024  # free bytes below which new authorizations are refused
 
 

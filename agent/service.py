@@ -22,7 +22,13 @@ from agent.config import Transport as Line
 from agent.crypto.keys import TrustStore, load_station_keys, load_trust
 from agent.crypto.receipts import ReceiptSigner
 from agent.drivers.profile import Profile, load_profile
-from agent.drivers.transport import FlowControl, SerialSettings, Transport, UsbSettings, open_transport
+from agent.drivers.transport import (
+    FlowControl,
+    SerialSettings,
+    Transport,
+    UsbSettings,
+    open_transport,
+)
 from agent.errors import ConfigurationInvalid, PrintAgentError, StationBusy
 from agent.intake import Intake
 from agent.live import Board, PrinterView
@@ -66,7 +72,9 @@ def hold_state_directory(settings: Settings) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise StationBusy(f"another agent works on {directory}; stop it first (`systemctl status print-agent`)") from None
+            raise StationBusy(
+                f"another agent works on {directory}; stop it first (`systemctl status print-agent`)"
+            ) from None
         yield
     finally:
         os.close(descriptor)
@@ -85,7 +93,9 @@ class TrustInForce:
         reader = self._reader()
         version = reader.station("trust_version")
         if version is not None and version != self._version:
-            self._store = TrustStore.from_jwks(json.loads(reader.station("trust")), version=int(version))
+            self._store = TrustStore.from_jwks(
+                json.loads(reader.station("trust")), version=int(version)
+            )
             self._version = version
         return self._store
 
@@ -106,7 +116,10 @@ class Service:
         self._threads: list[threading.Thread] = []
         self._parts: list[Callable[[], None]] = []
         check_fonts()
-        profiles = {name: load_profile(printer.profile, printer.overrides) for name, printer in settings.printers.items()}
+        profiles = {
+            name: load_profile(printer.profile, printer.overrides)
+            for name, printer in settings.printers.items()
+        }
         self.keys = load_station_keys(settings.keys.station, sealed=settings.keys.sealed)
         trust = load_trust(settings.authority.trust)
         journal = self._open_journal()
@@ -114,7 +127,12 @@ class Service:
         self.reserve.keep()
         self.commits = GroupCommit(journal, failed=self.fail, make_room=self.reserve.release)
         begun = journal.write(
-            partial(start.begin, boot=boot_id(), version=__version__, printers=frozenset(settings.printers))
+            partial(
+                start.begin,
+                boot=boot_id(),
+                version=__version__,
+                printers=frozenset(settings.printers),
+            )
         )
         board = Board()
         intake = Intake(
@@ -126,7 +144,10 @@ class Service:
             clock=self.clock,
             has_room=self.reserve.has_room,
         )
-        composers = {name: self._composer(printer, profiles[name]) for name, printer in settings.printers.items()}
+        composers = {
+            name: self._composer(printer, profiles[name])
+            for name, printer in settings.printers.items()
+        }
         workers = {}
         for name, printer in settings.printers.items():
             board.add(PrinterView(name=name, profile=profiles[name].name))
@@ -176,7 +197,9 @@ class Service:
             authority_id=self.settings.authority.id,
             clock=self.clock,
         )
-        start.take_signer(journal, ReceiptSigner(self.keys.signing), public_jwks=self.keys.public_jwks())
+        start.take_signer(
+            journal, ReceiptSigner(self.keys.signing), public_jwks=self.keys.public_jwks()
+        )
         return journal
 
     def _composer(self, printer: PrinterSettings, profile: Profile) -> Composer:
@@ -205,7 +228,9 @@ class Service:
         if printer.transport is Line.USB:
             vendor, product = (int(part, 16) for part in (printer.usb or "").split(":"))
             return open_transport(UsbSettings(vendor, product, printer.usb_serial))
-        return open_transport(SerialSettings(str(printer.port), printer.baudrate, FlowControl(printer.flow.value)))
+        return open_transport(
+            SerialSettings(str(printer.port), printer.baudrate, FlowControl(printer.flow.value))
+        )
 
     # Threads
 
@@ -272,7 +297,10 @@ def _tell_service_manager(message: str) -> None:
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify, contextlib.suppress(OSError):
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify,
+        contextlib.suppress(OSError),
+    ):
         notify.connect("\0" + address[1:] if address.startswith("@") else address)
         notify.send(message.encode())
 
@@ -307,11 +335,12 @@ def _explain(failure: BaseException) -> None:
         import traceback
 
         frames = traceback.extract_tb(failure.__traceback__)
-        place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "an unknown place"
+        place = (
+            f"{Path(frames[-1].filename).name}:{frames[-1].lineno}"
+            if frames
+            else "an unknown place"
+        )
         sys.stderr.write(
             f"print-agent: stopped by {type(failure).__name__} at {place}; it starts again and recovers from the journal\n"
         )
     sys.stderr.flush()
-
-
-

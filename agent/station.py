@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
+from itertools import pairwise
 from statistics import median
 from typing import Any
 
@@ -127,13 +128,17 @@ class Station:
     ) -> list[dict[str, Any]]:
         """The jobs in the order of acceptance."""
         if not 1 <= limit <= JOBS_LIMIT_MAX:
-            raise RequestRefused(400, "malformed", f"limit is {limit}; allowed is 1 to {JOBS_LIMIT_MAX}")
+            raise RequestRefused(
+                400, "malformed", f"limit is {limit}; allowed is 1 to {JOBS_LIMIT_MAX}"
+            )
         reader = self.commits.read()
         where: list[str] = ["1"]
         bindings: list[Any] = []
         if state is not None:
             if state not in set(JobState):
-                raise RequestRefused(400, "malformed", f"state is {state!r}; allowed are {', '.join(JobState)}")
+                raise RequestRefused(
+                    400, "malformed", f"state is {state!r}; allowed are {', '.join(JobState)}"
+                )
             phases = phases_of(JobState(state))
             where.append(f"phase IN ({', '.join('?' * len(phases))})")
             bindings += [phase.value for phase in phases]
@@ -144,7 +149,9 @@ class Station:
             where.append("number > ?")
             bindings.append(jobs.require(reader, after).number)
         sql = f"SELECT * FROM jobs WHERE {' AND '.join(where)} ORDER BY number LIMIT ?"  # noqa: S608 - names of our own
-        return [self.shown(reader, jobs.from_row(row)) for row in reader.rows(sql, (*bindings, limit))]
+        return [
+            self.shown(reader, jobs.from_row(row)) for row in reader.rows(sql, (*bindings, limit))
+        ]
 
     def job(self, job_id: str) -> dict[str, Any]:
         """One job."""
@@ -158,15 +165,23 @@ class Station:
     def _reasons(self, reader: Reader, job: Job) -> list[str]:
         clear = job.phase not in STOPPED or attempts.is_clear(reader, job)
         reasons = jobs.reasons_of(job, clear=clear)
-        if self.board.removal_wanted(job.id) and not job.ended and job.phase not in (Phase.WAITING, Phase.HELD):
-            reasons = [reason for reason in reasons if reason != Reason.BOOK_WANTED] + [Reason.BOOK_REMOVAL_WANTED.value]
+        if (
+            self.board.removal_wanted(job.id)
+            and not job.ended
+            and job.phase not in (Phase.WAITING, Phase.HELD)
+        ):
+            reasons = [reason for reason in reasons if reason != Reason.BOOK_WANTED] + [
+                Reason.BOOK_REMOVAL_WANTED.value
+            ]
         if job.phase is Phase.WAITING:
             reasons += self._waits_for(reader, job)
         return reasons
 
     def _waits_for(self, reader: Reader, job: Job) -> list[str]:
         found = []
-        checked = all(printer.book_check is BookCheck.PRESENT for printer in self.settings.printers.values())
+        checked = all(
+            printer.book_check is BookCheck.PRESENT for printer in self.settings.printers.values()
+        )
         if checked or job.number <= int(reader.station("presented_only_through", 0)):
             found.append(Reason.BOOK_WANTED)
         if all(view.state is PrinterState.STOPPED for view in self.board.views()):
@@ -201,7 +216,11 @@ class Station:
                 self._verify(job_id, body, actor=actor)
             case "request-transfer":
                 to = text_of(body, "to", length_max=64)
-                self._write(lambda tx: acts.request_transfer(tx, job_id, to=to or "", actor=actor, reason=reason))
+                self._write(
+                    lambda tx: acts.request_transfer(
+                        tx, job_id, to=to or "", actor=actor, reason=reason
+                    )
+                )
             case _:
                 raise RequestRefused(404, "unknown-act", f"there is no act {act!r} on a job")
         self._wake_workers()
@@ -217,16 +236,24 @@ class Station:
         name = None if token is None else self.technician_of_token(token)
         if name is None or f"technician:{name}" == actor:
             raise RequestRefused(
-                401, "unauthorized", f"{act} needs two technicians here ([console] two_person): `second` is another one's token"
+                401,
+                "unauthorized",
+                f"{act} needs two technicians here ([console] two_person): `second` is another one's token",
             )
 
-    def _resolve(self, job_id: str, body: Mapping[str, Any], *, actor: str, reason: str | None) -> None:
+    def _resolve(
+        self, job_id: str, body: Mapping[str, Any], *, actor: str, reason: str | None
+    ) -> None:
         outcome = text_of(body, "outcome")
         if outcome not in set(acts.Outcome):
-            raise RequestRefused(400, "malformed", f"outcome is {outcome!r}; allowed are {', '.join(acts.Outcome)}")
+            raise RequestRefused(
+                400, "malformed", f"outcome is {outcome!r}; allowed are {', '.join(acts.Outcome)}"
+            )
         book = text_of(body, "book") or ""
         number = body.get("attempt")
-        if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
+        if number is not None and (
+            isinstance(number, bool) or not isinstance(number, int) or number < 1
+        ):
             raise RequestRefused(400, "malformed", "attempt is no integer of 1 or more")
 
         def operation(tx: Transaction) -> Job:
@@ -250,7 +277,11 @@ class Station:
 
     def _verify(self, job_id: str, body: Mapping[str, Any], *, actor: str) -> None:
         lines = body.get("mrz")
-        if not isinstance(lines, list) or len(lines) != 2 or not all(isinstance(line, str) for line in lines):
+        if (
+            not isinstance(lines, list)
+            or len(lines) != 2
+            or not all(isinstance(line, str) for line in lines)
+        ):
             raise RequestRefused(400, "malformed", "mrz is no array of two strings")
         reader = self.commits.read()
         document = read_document(reader, jobs.require(reader, job_id), self._keys())
@@ -275,7 +306,9 @@ class Station:
         try:
             return done.result(CLEAR_WAIT_S)
         except FutureTimeout:
-            raise RequestRefused(409, "not-allowed", "the printer was not cleared in time; try again") from None
+            raise RequestRefused(
+                409, "not-allowed", "the printer was not cleared in time; try again"
+            ) from None
 
     def _wake_workers(self) -> None:
         for worker in self.workers.values():
@@ -286,10 +319,16 @@ class Station:
         reader = self.commits.read()
         job = jobs.require(reader, job_id)
         if job.erased:
-            raise RequestRefused(409, "not-allowed", f"job {job_id}: its document was erased after the authority acknowledged its end")
+            raise RequestRefused(
+                409,
+                "not-allowed",
+                f"job {job_id}: its document was erased after the authority acknowledged its end",
+            )
         composer = self._composers.get(job.printer or "") or next(iter(self._composers.values()))
         picture = to_png(composer.raster(reader, job))
-        self._write(lambda tx: jobs.tell(tx, "preview-shown", jobs.require(tx, job_id), actor=actor))
+        self._write(
+            lambda tx: jobs.tell(tx, "preview-shown", jobs.require(tx, job_id), actor=actor)
+        )
         return picture
 
     # Printers
@@ -301,7 +340,9 @@ class Station:
     def _printer(self, name: str) -> PrinterView:
         view = self.board.view(name)
         if view is None:
-            raise RequestRefused(404, "unknown-printer", f"there is no printer {name!r}; `printers` lists them")
+            raise RequestRefused(
+                404, "unknown-printer", f"there is no printer {name!r}; `printers` lists them"
+            )
         return view
 
     def present(self, printer: str, number: str, *, actor: str) -> dict[str, Any]:
@@ -312,7 +353,9 @@ class Station:
             self._await(worker.request(lambda: None))
         job = attempts.by_current_book(self.commits.read(), number)
         if job is None:
-            raise RequestRefused(404, "unknown-book", f"no waiting job has book {number} as its current one")
+            raise RequestRefused(
+                404, "unknown-book", f"no waiting job has book {number} as its current one"
+            )
         if view.presented == number and job.phase is not Phase.WAITING:
             return {"job": job.id}
         return {"job": self._await(worker.request(lambda: worker.present(number, actor=actor)))}
@@ -322,7 +365,9 @@ class Station:
         view = self._printer(printer)
         answers = view.situation is not Situation.AWAY
         self._write(
-            lambda tx: attempts.accept_printer(tx, printer, actor=actor, reason=reason, answers=answers)
+            lambda tx: attempts.accept_printer(
+                tx, printer, actor=actor, reason=reason, answers=answers
+            )
         )
         self._wake_workers()
         return self._printer(printer).shown()
@@ -337,7 +382,11 @@ class Station:
                 return
             known = self.journal.known_time.known
             if known is not None and tx.now < known:
-                raise RequestRefused(409, "not-allowed", "the clock is behind the known time: set it right, it cannot be accepted")
+                raise RequestRefused(
+                    409,
+                    "not-allowed",
+                    "the clock is behind the known time: set it right, it cannot be accepted",
+                )
             tx.advance_known_time(tx.now)
             tx.receipt("clock-accepted", actor=actor, note=reason)
 
@@ -365,7 +414,11 @@ class Station:
             "receipts": self.journal.head.seq,
             "acknowledged": int(reader.station("acknowledged", 0)),
             "printers": [
-                {"name": view.name, "state": view.state.value, "reasons": [reason.value for reason in view.reasons]}
+                {
+                    "name": view.name,
+                    "state": view.state.value,
+                    "reasons": [reason.value for reason in view.reasons],
+                }
                 for view in self.board.views()
             ],
         }
@@ -373,21 +426,38 @@ class Station:
     def _conditions(self, reader: Reader, needs_person: int) -> list[dict[str, str]]:
         found: list[tuple[str, str]] = []
         if not self.commits.clock_trusted():
-            found.append(("clock-untrusted", "set the clock right, or confirm it: `print-agent clock accept --reason ...`"))
+            found.append(
+                (
+                    "clock-untrusted",
+                    "set the clock right, or confirm it: `print-agent clock accept --reason ...`",
+                )
+            )
         if reader.station("rolled_back"):
-            found.append(("journal-rolled-back", "printing waits for the authority's `resume`; accepting goes on"))
+            found.append(
+                (
+                    "journal-rolled-back",
+                    "printing waits for the authority's `resume`; accepting goes on",
+                )
+            )
         if reader.station("retired"):
             found.append(("retired", "this station prints nothing any more"))
         if not self._has_room():
             found.append(("disk-full", "free some room: new authorizations are refused"))
         found.extend(
-            (f"printer-{reason.value}" if not reason.value.startswith("printer-") else reason.value, f"{view.name}: {view.detail}")
+            (
+                f"printer-{reason.value}"
+                if not reason.value.startswith("printer-")
+                else reason.value,
+                f"{view.name}: {view.detail}",
+            )
             for view in self.board.views()
             if view.state is PrinterState.STOPPED
             for reason in view.reasons[:1]
         )
         if needs_person:
-            found.append(("jobs-need-a-person", f"{needs_person} jobs wait for a person: `print-agent jobs`"))
+            found.append(
+                ("jobs-need-a-person", f"{needs_person} jobs wait for a person: `print-agent jobs`")
+            )
         return [{"name": name, "detail": detail} for name, detail in found]
 
     @staticmethod
@@ -401,7 +471,7 @@ class Station:
                 (CYCLES_SEEN,),
             )
         ]
-        cycles = [later - earlier for later, earlier in zip(moments, moments[1:], strict=False)]
+        cycles = [later - earlier for later, earlier in pairwise(moments)]
         cycles = [cycle for cycle in cycles if 0 <= cycle <= CYCLE_MAX_S]
         waiting = counts["pending"] + counts["processing"]
         if not cycles or not waiting:
@@ -411,7 +481,9 @@ class Station:
     def receipts(self, after: int, limit: int) -> tuple[list[str], int, str]:
         """Receipts after that ``seq``, and the head of the whole chain."""
         if not 1 <= limit <= RECEIPTS_LIMIT_MAX or after < 0:
-            raise RequestRefused(400, "malformed", f"allowed: after 0 or more, limit 1 to {RECEIPTS_LIMIT_MAX}")
+            raise RequestRefused(
+                400, "malformed", f"allowed: after 0 or more, limit 1 to {RECEIPTS_LIMIT_MAX}"
+            )
         reader = self.commits.read()
         lines = [text for _, text in self.journal.receipts_after(reader, after, limit)]
         return lines, *self.journal.durable_head(reader)
@@ -447,13 +519,21 @@ class Station:
 
     def technicians(self) -> list[dict[str, Any]]:
         """Who has a token."""
-        rows = self.commits.read().rows("SELECT name, added_at FROM technicians WHERE token IS NOT NULL ORDER BY name")
+        rows = self.commits.read().rows(
+            "SELECT name, added_at FROM technicians WHERE token IS NOT NULL ORDER BY name"
+        )
         return list(rows)
 
     def add_technician(self, name: str, *, actor: str) -> str:
         """Gives a technician a token, shown this once; an earlier one of that name ends."""
-        if not 1 <= len(name) <= 64 or any(unicodedata.category(c) in ("Cc", "Cf", "Cs") for c in name):
-            raise RequestRefused(400, "malformed", "a technician's name has 1 to 64 characters, no control characters")
+        if not 1 <= len(name) <= 64 or any(
+            unicodedata.category(c) in ("Cc", "Cf", "Cs") for c in name
+        ):
+            raise RequestRefused(
+                400,
+                "malformed",
+                "a technician's name has 1 to 64 characters, no control characters",
+            )
         token = secrets.token_urlsafe(32)
         digest = hashlib.sha256(token.encode()).hexdigest()
 
@@ -545,7 +625,11 @@ def job_object(job: Job, reasons: Sequence[str]) -> dict[str, Any]:
 
 
 def text_of(
-    body: Mapping[str, Any], name: str, *, optional: bool = False, length_max: int = REASON_LENGTH_MAX
+    body: Mapping[str, Any],
+    name: str,
+    *,
+    optional: bool = False,
+    length_max: int = REASON_LENGTH_MAX,
 ) -> str | None:
     """A string of a request's body.
 
@@ -556,7 +640,9 @@ def text_of(
     if value is None and optional:
         return None
     if not isinstance(value, str) or not 1 <= len(value) <= length_max:
-        raise RequestRefused(400, "malformed", f"{name} is no string of 1 to {length_max} characters")
+        raise RequestRefused(
+            400, "malformed", f"{name} is no string of 1 to {length_max} characters"
+        )
     if any(unicodedata.category(character) in ("Cc", "Cf", "Cs") for character in value):
         raise RequestRefused(400, "malformed", f"{name} holds a control character")
     return value

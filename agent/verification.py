@@ -9,8 +9,8 @@ from typing import Any
 
 import apsw
 
-from agent.crypto.receipts import ChainBroken, ChainVerifier, encode_header, public_keys
 from agent.crypto import jose
+from agent.crypto.receipts import ChainBroken, ChainVerifier, encode_header, public_keys
 from agent.errors import JournalDamaged
 from agent.queue.journal import TABLES, Reader
 from agent.queue.states import Phase, state_of
@@ -48,9 +48,15 @@ def verify_journal(path: Path, *, station_id: str, authority_id: str) -> Report:
 
 
 def _verify(reader: Reader, *, station_id: str, authority_id: str) -> Report:
-    faults = [f"SQLite: {row['integrity_check']}" for row in reader.rows("PRAGMA integrity_check") if row["integrity_check"] != "ok"]
+    faults = [
+        f"SQLite: {row['integrity_check']}"
+        for row in reader.rows("PRAGMA integrity_check")
+        if row["integrity_check"] != "ok"
+    ]
     if reader.station("id") not in (None, station_id):
-        faults.append(f"the journal belongs to station {reader.station('id')!r}, not {station_id!r}")
+        faults.append(
+            f"the journal belongs to station {reader.station('id')!r}, not {station_id!r}"
+        )
     signers = {row["number"]: row for row in reader.rows("SELECT * FROM signers")}
     chain: ChainVerifier | None = None
     tables: dict[str, dict[Any, dict[str, Any]]] = {table: {} for table in TABLES}
@@ -72,7 +78,11 @@ def _verify(reader: Reader, *, station_id: str, authority_id: str) -> Report:
         if chain is None:
             keys = public_keys({"keys": [json.loads(signer["jwk"])]})
             chain = ChainVerifier(station_id, keys, authority_id=authority_id)
-        parts = (encode_header(signer["kid"]), jose.encode_base64url(row["payload"]), jose.encode_base64url(row["signature"]))
+        parts = (
+            encode_header(signer["kid"]),
+            jose.encode_base64url(row["payload"]),
+            jose.encode_base64url(row["signature"]),
+        )
         try:
             claims = chain.add(".".join(parts))
         except ChainBroken as broken:
@@ -81,11 +91,19 @@ def _verify(reader: Reader, *, station_id: str, authority_id: str) -> Report:
         faults += _compare_receipt(row, claims, tables)
     for table in TABLES:
         faults += _compare_table(reader, table, tables[table])
-    return Report(events, receipts, len(tables["jobs"]), "" if chain is None else chain.head, tuple(faults))
+    return Report(
+        events, receipts, len(tables["jobs"]), "" if chain is None else chain.head, tuple(faults)
+    )
 
 
-def _compare_receipt(row: dict[str, Any], claims: dict[str, Any], tables: dict[str, dict[Any, dict[str, Any]]]) -> list[str]:
-    if claims["seq"] != row["seq"] or claims["event"] != row["kind"] or claims.get("job") != row["job"]:
+def _compare_receipt(
+    row: dict[str, Any], claims: dict[str, Any], tables: dict[str, dict[Any, dict[str, Any]]]
+) -> list[str]:
+    if (
+        claims["seq"] != row["seq"]
+        or claims["event"] != row["kind"]
+        or claims.get("job") != row["job"]
+    ):
         return [f"receipt {row['seq']}: its event says another seq, kind or job"]
     if row["job"] is None or "state" not in claims:
         return []
@@ -108,6 +126,8 @@ def _compare_table(reader: Reader, table: str, expected: dict[Any, dict[str, Any
             faults.append(f"table {table}: row {row[key]!r} is in no event")
         elif any(row[column] != value for column, value in told.items()):
             wrong = [column for column, value in told.items() if row[column] != value]
-            faults.append(f"table {table}: row {row[key]!r} is not what the events say ({', '.join(wrong)})")
+            faults.append(
+                f"table {table}: row {row[key]!r} is not what the events say ({', '.join(wrong)})"
+            )
     faults += [f"table {table}: row {missing!r} is missing" for missing in expected.keys() - seen]
     return faults[:FAULTS_SHOWN_MAX]

@@ -31,7 +31,9 @@ class Watch:
         load_broke: How its load ended, for an attempt that never got past it.
     """
 
-    def __init__(self, attempt: Attempt, profile: Profile, *, load_broke: LoadBroke = LoadBroke.AGENT_LIVED) -> None:
+    def __init__(
+        self, attempt: Attempt, profile: Profile, *, load_broke: LoadBroke = LoadBroke.AGENT_LIVED
+    ) -> None:
         self.attempt = attempt
         self.profile = profile
         self.load_broke = load_broke
@@ -75,7 +77,9 @@ class Watch:
         self.counter = reading.value
         self.unasked_after_counter = False
         self.counter_moved = counter_movement(
-            before=self.attempt.counter, after=reading.value, inked_rows=self.attempt.inked_rows or 0
+            before=self.attempt.counter,
+            after=reading.value,
+            inked_rows=self.attempt.inked_rows or 0,
         )
         self.absorb()
 

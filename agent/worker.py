@@ -207,7 +207,9 @@ class PrinterWorker:
         view = self.board.view(self.name)
         away = view is None or view.situation is Situation.AWAY
         why = "is away" if away else "prints, or was not proven clear yet"
-        return RequestRefused(409, "not-allowed", f"printer {self.name} {why}; wait for it and try again")
+        return RequestRefused(
+            409, "not-allowed", f"printer {self.name} {why}; wait for it and try again"
+        )
 
     # The loop
 
@@ -232,10 +234,14 @@ class PrinterWorker:
 
     def _session(self) -> None:
         self._line = line = self._open_line()
-        session = BookPrinter(line, self.profile, self.clock.monotonic, xonxoff=self.settings.xonxoff)
+        session = BookPrinter(
+            line, self.profile, self.clock.monotonic, xonxoff=self.settings.xonxoff
+        )
         self._session_now = session
         try:
-            self.board.change(self.name, situation=Situation.RECONCILING, detail="asking what was printed")
+            self.board.change(
+                self.name, situation=Situation.RECONCILING, detail="asking what was printed"
+            )
             reconciliation = Reconciliation(self, session, self._watches)
             reconciliation.run()
             session.arm()
@@ -270,7 +276,13 @@ class PrinterWorker:
     def _away_reasons(self, fault: PrinterFault) -> tuple[PrinterReason, ...]:
         del fault
         view = self.board.view(self.name)
-        kept = [] if view is None else [r for r in view.reasons if r in (PrinterReason.COVER_OPEN, PrinterReason.MEDIA_JAM)]
+        kept = (
+            []
+            if view is None
+            else [
+                r for r in view.reasons if r in (PrinterReason.COVER_OPEN, PrinterReason.MEDIA_JAM)
+            ]
+        )
         return (PrinterReason.OFFLINE, *kept)
 
     def _doubt(self, attempt: Attempt, *, why: str) -> None:
@@ -343,7 +355,9 @@ class PrinterWorker:
             situation=Situation.READY,
             state=PrinterState.STOPPED,
             reasons=(PrinterReason.COVER_OPEN,) if cover else (PrinterReason.MEDIA_JAM,),
-            detail="close the cover" if cover else "the printer reports an error: take out what is jammed",
+            detail="close the cover"
+            if cover
+            else "the printer reports an error: take out what is jammed",
         )
         if not cover:
             try:
@@ -357,7 +371,11 @@ class PrinterWorker:
         reader = self.journal.read()
         if self._presented is not None:
             job = jobs.find(reader, self._presented.job)
-            if job is not None and job.phase in (Phase.SELECTED, Phase.WAITING) and job.book == self._presented.number:
+            if (
+                job is not None
+                and job.phase in (Phase.SELECTED, Phase.WAITING)
+                and job.book == self._presented.number
+            ):
                 return self._select(job)
             self._forget_presented()
         if self.settings.book_check:
@@ -384,22 +402,32 @@ class PrinterWorker:
         if self._presented is not None and self._presented.number == number:
             return self._presented.job
         if attempts.reason_of_stop(self.journal.read(), self.name) is not None:
-            raise RequestRefused(409, "not-allowed", f"printer {self.name} must be accepted first: `printer accept`")
+            raise RequestRefused(
+                409, "not-allowed", f"printer {self.name} must be accepted first: `printer accept`"
+            )
 
         def operation(tx: Any) -> Job:
             job = attempts.by_current_book(tx, number)
             if job is None:
-                raise RequestRefused(404, "unknown-book", f"no waiting job has book {number} as its current one")
+                raise RequestRefused(
+                    404, "unknown-book", f"no waiting job has book {number} as its current one"
+                )
             if job.printer not in (None, self.name):
-                raise RequestRefused(409, "not-allowed", f"job {job.id} is at printer {job.printer}")
+                raise RequestRefused(
+                    409, "not-allowed", f"job {job.id} is at printer {job.printer}"
+                )
             try:
                 return attempts.select(tx, job.id, printer=self.name, presented_by=actor)
             except NotNow as error:
-                raise RequestRefused(409, "not-allowed", f"book {number} cannot be printed now: {error}") from error
+                raise RequestRefused(
+                    409, "not-allowed", f"book {number} cannot be printed now: {error}"
+                ) from error
 
         job = self.journal.write(operation)
         book_in = self._session_now is not None and not self._book_out(self._session_now)
-        self._presented = _Presented(number, job.id, _BookSince.WAS_IN if book_in else _BookSince.OUT)
+        self._presented = _Presented(
+            number, job.id, _BookSince.WAS_IN if book_in else _BookSince.OUT
+        )
         self.board.change(self.name, presented=number)
         return job.id
 
@@ -418,11 +446,18 @@ class PrinterWorker:
         if loaded is None:
             return
         self._await_book(session, loaded)
-        attempt = self.journal.write(lambda tx: attempts.commit(tx, loaded, inked_rows=page.inked_rows))
+        attempt = self.journal.write(
+            lambda tx: attempts.commit(tx, loaded, inked_rows=page.inked_rows)
+        )
         watch = self._watches[attempt.id] = Watch(attempt, self.profile)
         watch.follow(session, since=len(session.log))
         self.board.change(
-            self.name, situation=Situation.PRINTING, state=PrinterState.PROCESSING, reasons=(), presented=None, detail="printing"
+            self.name,
+            situation=Situation.PRINTING,
+            state=PrinterState.PROCESSING,
+            reasons=(),
+            presented=None,
+            detail="printing",
         )
         self._presented = None
         self._refuse_requests()
@@ -460,10 +495,18 @@ class PrinterWorker:
         if not self._requests.empty():
             raise TakenBack("something else is asked of the printer")
         job = jobs.find(self.journal.read(), job_id)
-        if job is None or job.phase not in (Phase.SELECTED, *PAGE_IN_PRINTER) or job.wish or job.held:
+        if (
+            job is None
+            or job.phase not in (Phase.SELECTED, *PAGE_IN_PRINTER)
+            or job.wish
+            or job.held
+        ):
             raise TakenBack("the job may not be printed any more")
         attempts.check_may_print(
-            self.journal.read(), job, now=self.clock.now(), clock_trusted=self.journal.clock_trusted()
+            self.journal.read(),
+            job,
+            now=self.clock.now(),
+            clock_trusted=self.journal.clock_trusted(),
         )
         if self._presented is None and (self.settings.book_check or self._must_be_presented(job)):
             raise TakenBack("the book that was presented is gone")
@@ -551,7 +594,7 @@ class PrinterWorker:
                 if not self._clear_broken_load(session, attempt, watch):
                     return None
                 continue
-            attempt = self.journal.write(lambda tx: attempts.prove_load(tx, attempt))
+            attempt = self.journal.write(partial(attempts.prove_load, attempt=attempt))
             self._loading = None
             return attempt
 
@@ -564,7 +607,10 @@ class PrinterWorker:
         watch.printer = Printer.SAME_SESSION
         watch.count(session.read_counter())
         self.board.change(
-            self.name, reasons=(PrinterReason.BOOK_REMOVAL_WANTED,), removal_wanted=True, detail="take the book out"
+            self.name,
+            reasons=(PrinterReason.BOOK_REMOVAL_WANTED,),
+            removal_wanted=True,
+            detail="take the book out",
         )
         Reconciliation(self, session, self._watches).judge_broken_load(watch)
         self._track_book(session)
@@ -683,7 +729,12 @@ class PrinterWorker:
         def operation(tx: Any) -> None:
             attempt = attempts.note_error(tx, watch.attempt)
             if jobs.require(tx, attempt.job).phase in (Phase.COMMITTED, Phase.IN_DOUBT):
-                attempts.fail(tx, attempt, evidence=watch.told(), note="the printer reported an error while it printed")
+                attempts.fail(
+                    tx,
+                    attempt,
+                    evidence=watch.told(),
+                    note="the printer reported an error while it printed",
+                )
 
         self.journal.write(operation)
 

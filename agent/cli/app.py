@@ -15,7 +15,10 @@ from agent.cli.journal_view import JournalView
 from agent.errors import PrintAgentError
 
 app = typer.Typer(
-    name="print-agent", no_args_is_help=True, add_completion=False, help="Prints passport books: none lost, none twice."
+    name="print-agent",
+    no_args_is_help=True,
+    add_completion=False,
+    help="Prints passport books: none lost, none twice.",
 )
 journal_app = typer.Typer(no_args_is_help=True, help="The journal on disk.")
 keys_app = typer.Typer(no_args_is_help=True, help="The station's keys.")
@@ -100,7 +103,10 @@ def _print_json(value: Any) -> None:
 def _table(columns: list[str], rows: list[list[str]]) -> None:
     widths = [max(len(row[index]) for row in [columns, *rows]) for index in range(len(columns))]
     for row in [columns, *rows]:
-        sys.stdout.write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n")
+        sys.stdout.write(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            + "\n"
+        )
 
 
 def _show_jobs(found: list[dict[str, Any]]) -> None:
@@ -108,7 +114,14 @@ def _show_jobs(found: list[dict[str, Any]]) -> None:
         sys.stdout.write("no jobs\n")
         return
     rows = [
-        [job["id"], job["state"], ",".join(job["reasons"]) or "-", job["book"], str(job["priority"]), job["application"] or "-"]
+        [
+            job["id"],
+            job["state"],
+            ",".join(job["reasons"]) or "-",
+            job["book"],
+            str(job["priority"]),
+            job["application"] or "-",
+        ]
         for job in found
     ]
     _table(["JOB", "STATE", "REASONS", "BOOK", "PRIORITY", "APPLICATION"], rows)
@@ -129,10 +142,15 @@ def status(config: Config = None, as_json: Json = False) -> None:
     if as_json:
         _print_json(found)
         return
-    counts = ", ".join(f"{count} {state}" for state, count in found["jobs"].items() if count) or "no jobs"
+    counts = (
+        ", ".join(f"{count} {state}" for state, count in found["jobs"].items() if count)
+        or "no jobs"
+    )
     sys.stdout.write(f"station {found['station']}: {counts}\n")
     for printer in found["printers"]:
-        sys.stdout.write(f"printer {printer['name']}: {printer['state']} {' '.join(printer['reasons'])}\n")
+        sys.stdout.write(
+            f"printer {printer['name']}: {printer['state']} {' '.join(printer['reasons'])}\n"
+        )
     if found["expected_finish"]:
         import datetime
 
@@ -144,7 +162,9 @@ def status(config: Config = None, as_json: Json = False) -> None:
 
 @app.command()
 def jobs(
-    config: Config = None, state: Annotated[str | None, typer.Option(help="only these")] = None, as_json: Json = False
+    config: Config = None,
+    state: Annotated[str | None, typer.Option(help="only these")] = None,
+    as_json: Json = False,
 ) -> None:
     """The jobs, in the order of acceptance."""
     query = f"?state={part(state)}" if state else ""
@@ -198,18 +218,29 @@ def replay(job_id: JobId, reason: OptionalReason = None, config: Config = None) 
 @app.command()
 def resolve(
     job_id: JobId,
-    outcome: Annotated[str, typer.Option(help="printed, blank or spoiled: what the book in the hand is")],
+    outcome: Annotated[
+        str, typer.Option(help="printed, blank or spoiled: what the book in the hand is")
+    ],
     book: Annotated[str, typer.Option(help="the number of the book in the hand")],
     attempt: Annotated[int | None, typer.Option(help="the attempt in doubt")] = None,
     reason: OptionalReason = None,
     config: Config = None,
 ) -> None:
     """Says what the book of a stopped job is."""
-    _act(config, job_id, "resolve", {"outcome": outcome, "book": book, "attempt": attempt, "reason": reason})
+    _act(
+        config,
+        job_id,
+        "resolve",
+        {"outcome": outcome, "book": book, "attempt": attempt, "reason": reason},
+    )
 
 
 @app.command()
-def verify(job_id: JobId, mrz: Annotated[str, typer.Option(help="-: two lines on standard input")], config: Config = None) -> None:
+def verify(
+    job_id: JobId,
+    mrz: Annotated[str, typer.Option(help="-: two lines on standard input")],
+    config: Config = None,
+) -> None:
     """Reads a printed book's machine-readable zone back."""
     if mrz != "-":
         raise typer.BadParameter("only - is allowed: no holder data in arguments")
@@ -219,7 +250,10 @@ def verify(job_id: JobId, mrz: Annotated[str, typer.Option(help="-: two lines on
 
 @app.command("request-transfer")
 def request_transfer(
-    job_id: JobId, to: Annotated[str, typer.Option(help="the other station")], reason: OptionalReason = None, config: Config = None
+    job_id: JobId,
+    to: Annotated[str, typer.Option(help="the other station")],
+    reason: OptionalReason = None,
+    config: Config = None,
 ) -> None:
     """Asks the authority to give a job to another station."""
     _act(config, job_id, "request-transfer", {"to": to, "reason": reason})
@@ -228,7 +262,9 @@ def request_transfer(
 @app.command()
 def present(
     number: Annotated[str, typer.Argument(metavar="NUMBER", help="the book's number")],
-    printer: Annotated[str | None, typer.Option(help="where; the only printer if there is one")] = None,
+    printer: Annotated[
+        str | None, typer.Option(help="where; the only printer if there is one")
+    ] = None,
     config: Config = None,
 ) -> None:
     """Presents a blank book: its job goes next."""
@@ -237,7 +273,9 @@ def present(
         if len(settings.printers) > 1:
             raise typer.BadParameter(f"name one with --printer: {', '.join(settings.printers)}")
         printer = next(iter(settings.printers))
-    answer = Client(settings.http.socket).post(f"/v1/printers/{part(printer)}/book", {"number": number})
+    answer = Client(settings.http.socket).post(
+        f"/v1/printers/{part(printer)}/book", {"number": number}
+    )
     sys.stdout.write(f"{answer['job']}\n")
 
 
@@ -249,14 +287,23 @@ def printers(config: Config = None, as_json: Json = False) -> None:
         _print_json(found)
         return
     rows = [
-        [p["name"], p["state"], ",".join(p["reasons"]) or "-", p["job"] or "-", p["presented"] or "-", p["detail"] or "-"]
+        [
+            p["name"],
+            p["state"],
+            ",".join(p["reasons"]) or "-",
+            p["job"] or "-",
+            p["presented"] or "-",
+            p["detail"] or "-",
+        ]
         for p in found
     ]
     _table(["PRINTER", "STATE", "REASONS", "JOB", "PRESENTED", "WHAT TO DO"], rows)
 
 
 @printer_app.command("accept")
-def printer_accept(name: Annotated[str, typer.Argument()], reason: Reason, config: Config = None) -> None:
+def printer_accept(
+    name: Annotated[str, typer.Argument()], reason: Reason, config: Config = None
+) -> None:
     """Accepts a changed printer, or declares one that is away switched off."""
     answer = _client(config).post(f"/v1/printers/{part(name)}/accept", {"reason": reason})
     sys.stdout.write(f"{answer['name']}: {answer['state']}\n")
@@ -270,7 +317,9 @@ def clock_accept(reason: Reason, config: Config = None) -> None:
 
 
 @app.command()
-def submit(files: Annotated[list[Path], typer.Argument(metavar="FILE...")], config: Config = None) -> None:
+def submit(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...")], config: Config = None
+) -> None:
     """Hands signed messages over, one line an answer."""
     client = _client(config)
     refused = False
@@ -281,12 +330,16 @@ def submit(files: Annotated[list[Path], typer.Argument(metavar="FILE...")], conf
         rows = answer if isinstance(answer, list) else [answer | {"status": code}]
         for row in rows:
             refused |= row["status"] >= 300
-            sys.stdout.write(f"{file.name}\t{row['status']}\t{row.get('type') or row.get('job') or '-'}\t{row.get('detail') or ''}\n")
+            sys.stdout.write(
+                f"{file.name}\t{row['status']}\t{row.get('type') or row.get('job') or '-'}\t{row.get('detail') or ''}\n"
+            )
     raise typer.Exit(1 if refused else 0)
 
 
 @app.command()
-def receipts(config: Config = None, after: Annotated[int, typer.Option()] = 0, as_json: Json = False) -> None:
+def receipts(
+    config: Config = None, after: Annotated[int, typer.Option()] = 0, as_json: Json = False
+) -> None:
     """The signed chain, one receipt a line."""
     view = _view(config)
     while True:
@@ -305,7 +358,9 @@ def view_receipts(view: Client | JournalView, after: int) -> tuple[list[str], in
         return view.receipts(after)
     _, raw = view.call("GET", f"/v1/receipts?after={after}&limit=1000")
     lines = raw.decode().split()
-    return lines, decode_claims(lines[-1])["seq"] if len(lines) < 1000 and lines else after + len(lines) + 1
+    return lines, decode_claims(lines[-1])["seq"] if len(lines) < 1000 and lines else after + len(
+        lines
+    ) + 1
 
 
 def decode_claims(line: str) -> dict[str, Any]:
@@ -324,14 +379,29 @@ def journal_verify(config: Config = None, as_json: Json = False) -> None:
     from agent.verification import verify_journal
 
     settings = _settings(config)
-    report = verify_journal(journal_path(settings), station_id=settings.station.id, authority_id=settings.authority.id)
+    report = verify_journal(
+        journal_path(settings), station_id=settings.station.id, authority_id=settings.authority.id
+    )
     if as_json:
-        _print_json({"events": report.events, "receipts": report.receipts, "jobs": report.jobs, "faults": list(report.faults)})
+        _print_json(
+            {
+                "events": report.events,
+                "receipts": report.receipts,
+                "jobs": report.jobs,
+                "faults": list(report.faults),
+            }
+        )
     else:
-        sys.stdout.write(f"{report.events} events, {report.receipts} receipts, {report.jobs} jobs\n")
+        sys.stdout.write(
+            f"{report.events} events, {report.receipts} receipts, {report.jobs} jobs\n"
+        )
         for fault in report.faults:
             sys.stdout.write(f"! {fault}\n")
-        sys.stdout.write("the journal is whole\n" if not report.faults else "the journal is NOT whole: keep it, call support\n")
+        sys.stdout.write(
+            "the journal is whole\n"
+            if not report.faults
+            else "the journal is NOT whole: keep it, call support\n"
+        )
     raise typer.Exit(1 if report.faults else 0)
 
 
@@ -377,7 +447,9 @@ def technician_remove(name: Annotated[str, typer.Argument()], config: Config = N
 @app.command()
 def demo(
     serve: Annotated[bool, typer.Option("--serve", help="leave a live station running")] = False,
-    directory: Annotated[Path, typer.Option(help="where everything of the demo goes")] = Path("demo"),
+    directory: Annotated[Path, typer.Option(help="where everything of the demo goes")] = Path(
+        "demo"
+    ),
     books: Annotated[int, typer.Option(help="how many books")] = 80,
     speed: Annotated[float, typer.Option(help="how many times faster than a real printer")] = 40.0,
 ) -> None:

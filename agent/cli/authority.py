@@ -25,11 +25,15 @@ def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigurationInvalid(f"{path}: cannot be read as JSON ({type(error).__name__})") from error
+        raise ConfigurationInvalid(
+            f"{path}: cannot be read as JSON ({type(error).__name__})"
+        ) from error
 
 
 @authority_app.command("init")
-def authority_init(directory: Directory, authority_id: Annotated[str, typer.Option("--id")]) -> None:
+def authority_init(
+    directory: Directory, authority_id: Annotated[str, typer.Option("--id")]
+) -> None:
     """Makes an authority and its public trust.jwks."""
     from agent.authority import Authority
 
@@ -44,8 +48,12 @@ def authority_authorize(
     directory: Directory,
     station: Station,
     book: Annotated[list[str], typer.Option(help="a book's number; again for the next entry")],
-    station_keys: Annotated[Path | None, typer.Option(help="the station's public keys, the first time")] = None,
-    document: Annotated[Path | None, typer.Option(help="the travel document as JSON; absent: somebody invented")] = None,
+    station_keys: Annotated[
+        Path | None, typer.Option(help="the station's public keys, the first time")
+    ] = None,
+    document: Annotated[
+        Path | None, typer.Option(help="the travel document as JSON; absent: somebody invented")
+    ] = None,
     job: Annotated[str | None, typer.Option(help="the job's id")] = None,
     days: Annotated[int, typer.Option(help="how long it may be printed")] = 30,
     priority: Annotated[int, typer.Option()] = 50,
@@ -90,7 +98,13 @@ def authority_direct(
     """Signs a directive to standard output."""
     from agent.authority import Authority
 
-    claims: dict[str, Any] = {"job": job, "to": to, "through": through, "head": head, "version": version}
+    claims: dict[str, Any] = {
+        "job": job,
+        "to": to,
+        "through": through,
+        "head": head,
+        "version": version,
+    }
     if action in (Action.REVOKE, Action.HOLD, Action.RELEASE, Action.TRANSFER, Action.RETIRE):
         claims["reason"] = reason
     if action is Action.RESUME:
@@ -99,7 +113,10 @@ def authority_direct(
         claims["jwks"] = _read_json(jwks)
     now = SystemClock().now()
     given = {name: value for name, value in claims.items() if value is not None}
-    sys.stdout.write(Authority.load(directory).direct(station, action, exp=now + days * DAY_S, now=now, **given) + "\n")
+    sys.stdout.write(
+        Authority.load(directory).direct(station, action, exp=now + days * DAY_S, now=now, **given)
+        + "\n"
+    )
 
 
 @authority_app.command("verify")
@@ -117,8 +134,12 @@ def authority_verify(
     audit = Authority.load(directory).verify(station, text.split())
     entries = audit.job(job) if job else audit.book(book) if book else []
     for entry in entries:
-        sys.stdout.write(f"{entry.seq}\t{entry.event}\t{entry.job or '-'}\t{entry.state or '-'}\t{entry.book or '-'}\t{entry.actor or '-'}\n")
+        sys.stdout.write(
+            f"{entry.seq}\t{entry.event}\t{entry.job or '-'}\t{entry.state or '-'}\t{entry.book or '-'}\t{entry.actor or '-'}\n"
+        )
     for fault in audit.faults:
         sys.stdout.write(f"! {fault.seq}: {fault.detail}\n")
-    sys.stdout.write(f"{len(audit.entries)} receipts, {'the chain is whole' if audit.is_whole() else 'the chain is BROKEN'}\n")
+    sys.stdout.write(
+        f"{len(audit.entries)} receipts, {'the chain is whole' if audit.is_whole() else 'the chain is BROKEN'}\n"
+    )
     raise typer.Exit(0 if audit.is_whole() else 1)

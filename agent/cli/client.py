@@ -39,7 +39,9 @@ class Client:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def call(self, method: str, path: str, body: bytes | None = None, *, kind: str = "application/json") -> tuple[int, bytes]:
+    def call(
+        self, method: str, path: str, body: bytes | None = None, *, kind: str = "application/json"
+    ) -> tuple[int, bytes]:
         """Status and body of an answer.
 
         Raises:
@@ -47,7 +49,9 @@ class Client:
         """
         connection = _Connection(self.path)
         try:
-            connection.request(method, path, body, {"Content-Type": kind} if body is not None else {})
+            connection.request(
+                method, path, body, {"Content-Type": kind} if body is not None else {}
+            )
             answer = connection.getresponse()
             return answer.status, answer.read()
         except OSError as error:

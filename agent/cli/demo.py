@@ -46,6 +46,7 @@ socket = "agent.sock"
 [printers.main]
 driver = "virtual"
 book_check = "present"
+overrides = {page_seconds = 10.0}  # a true bound at the demo's speed
 """
 
 
@@ -82,14 +83,27 @@ class Day:
     def start_printer(self) -> VirtualPrinterClient:
         """The virtual printer with its operator; it outlives the agent."""
         return spawn(
-            self.state / "virtual" / "main", speed=self.speed, agent_socket=self.socket, printer="main", presents=True
+            self.state / "virtual" / "main",
+            speed=self.speed,
+            agent_socket=self.socket,
+            printer="main",
+            presents=True,
         )
 
     def start_agent(self) -> None:
         """Starts the real agent, and waits until it serves."""
-        command = [sys.executable, "-m", "agent", "run", "--config", str(self.directory / "station.toml")]
+        command = [
+            sys.executable,
+            "-m",
+            "agent",
+            "run",
+            "--config",
+            str(self.directory / "station.toml"),
+        ]
         with (self.directory / "agent.log").open("ab") as log:
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)  # noqa: S603 - our own
+            self.process = subprocess.Popen(  # noqa: S603 - this product's own module, no shell
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
         deadline = SystemClock().monotonic() + START_TIMEOUT_S
         while SystemClock().monotonic() < deadline:
             try:
@@ -132,7 +146,9 @@ class Day:
                     application=f"2018-{index:04d}",
                 )
             )
-        _, raw = self.client.call("POST", "/v1/messages", "\n".join(lines).encode(), kind="application/jose-seq")
+        _, raw = self.client.call(
+            "POST", "/v1/messages", "\n".join(lines).encode(), kind="application/jose-seq"
+        )
         return sum(row["status"] == 201 for row in json.loads(raw))
 
     def counts(self) -> dict[str, int]:
@@ -147,7 +163,9 @@ class Day:
                 continue
             outcome = _look(printer, job["book"])
             try:
-                self.client.post(f"/v1/jobs/{part(job['id'])}/resolve", {"outcome": outcome, "book": job["book"]})
+                self.client.post(
+                    f"/v1/jobs/{part(job['id'])}/resolve", {"outcome": outcome, "book": job["book"]}
+                )
             except CallFailed:
                 continue  # late evidence was faster
             self.resolved.append((job["id"], outcome))
@@ -175,7 +193,9 @@ def run_demo(directory: Path, *, books: int, speed: float, serve: bool) -> int:
     console = Console()
     day = Day(directory.resolve(), books=books, speed=speed)
     day.prepare()
-    console.print(f"An authority and a station in {directory}; the virtual printer runs {speed:g} times faster than a real one.")
+    console.print(
+        f"An authority and a station in {directory}; the virtual printer runs {speed:g} times faster than a real one."
+    )
     printer = day.start_printer()
     day.start_agent()
     try:
@@ -184,22 +204,38 @@ def run_demo(directory: Path, *, books: int, speed: float, serve: bool) -> int:
         _work(day, printer, console)
         problems = _sum_up(day, printer, console, accepted)
         if serve:
-            console.print(f"The station goes on: try  print-agent status --config {directory / 'station.toml'}   (Ctrl-C ends it)")
+            console.print(
+                f"The station goes on: try  print-agent status --config {directory / 'station.toml'}   (Ctrl-C ends it)"
+            )
             assert day.process is not None
             day.process.wait()
     finally:
         if day.process is not None and day.process.poll() is None:
             day.stop_agent()
         printer.quit()
+        printer.close()
     return 1 if problems else 0
 
 
 def _work(day: Day, printer: VirtualPrinterClient, console: Console) -> None:
     cuts: list[tuple[int, str, Callable[[], None]]] = [
-        (max(1, day.books // 4), "the PC loses power in the middle of a print; the printer goes on", lambda: _cut_agent(day, printer)),
-        (max(2, day.books * 6 // 10), "the whole office loses power in the middle of a print", lambda: _cut_office(day, printer)),
+        (
+            max(1, day.books // 4),
+            "the PC loses power in the middle of a print; the printer goes on",
+            lambda: _cut_agent(day, printer),
+        ),
+        (
+            max(2, day.books * 6 // 10),
+            "the whole office loses power in the middle of a print",
+            lambda: _cut_office(day, printer),
+        ),
     ]
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     clock = SystemClock()
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("printing", total=day.books)
@@ -213,7 +249,9 @@ def _work(day: Day, printer: VirtualPrinterClient, console: Console) -> None:
             if done != last:
                 last, moved = done, clock.monotonic()
             if clock.monotonic() - moved > STALL_MAX_S:
-                raise DemoFailed(f"nothing moved for {STALL_MAX_S:g} s at {done} books; see {day.directory / 'agent.log'}")
+                raise DemoFailed(
+                    f"nothing moved for {STALL_MAX_S:g} s at {done} books; see {day.directory / 'agent.log'}"
+                )
             if cuts and done >= cuts[0][0]:
                 _, told, cut = cuts.pop(0)
                 console.print(f"[bold red]Cut:[/] {told}.")
@@ -255,17 +293,24 @@ def _sum_up(day: Day, printer: VirtualPrinterClient, console: Console, accepted:
             inked.setdefault(book.number[:-1], []).append(book.number)
         twice += len(book.passes) > 1
     whole = {
-        person: [number for number in numbers if _look(printer, number) == "printed"] for person, numbers in inked.items()
+        person: [number for number in numbers if _look(printer, number) == "printed"]
+        for person, numbers in inked.items()
     }
     doubled = twice + sum(len(numbers) > 1 for numbers in whole.values())
     lost = accepted - len(jobs) + sum(not whole.get(job["book"][:-1]) for job in printed)
     sheet = day.directory / "contact-sheet.png"
-    sheet.write_bytes(contact_sheet([printer.raster(job["book"]) for job in printed[:SHEET_BOOKS]], 3))
+    sheet.write_bytes(
+        contact_sheet([printer.raster(job["book"]) for job in printed[:SHEET_BOOKS]], 3)
+    )
     audit = day.authority.verify(STATION, _receipts(day.client))
-    console.print(f"accepted {accepted}, printed {len(printed)}, doubtful {len(day.resolved)}, doubled = {doubled}, lost = {lost}")
+    console.print(
+        f"accepted {accepted}, printed {len(printed)}, doubtful {len(day.resolved)}, doubled = {doubled}, lost = {lost}"
+    )
     for job_id, outcome in day.resolved:
         console.print(f"  in doubt: {job_id}; a person looked at the book: {outcome}")
-    console.print(f"{len(audit.entries)} receipts: {'the chain is whole' if audit.is_whole() else 'THE CHAIN IS BROKEN'}")
+    console.print(
+        f"{len(audit.entries)} receipts: {'the chain is whole' if audit.is_whole() else 'THE CHAIN IS BROKEN'}"
+    )
     console.print(f"the first pages: {os.path.relpath(sheet)}")
     return bool(doubled or lost or not audit.is_whole() or len(printed) != accepted)
 

@@ -8,14 +8,14 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import apsw
 
 from agent.config import Settings
-from agent.crypto.receipts import encode_header
 from agent.crypto import jose
+from agent.crypto.receipts import encode_header
 from agent.errors import JournalDamaged, PrintAgentError
 from agent.model import JobState
 from agent.queue import jobs
 from agent.queue.attempts import is_clear
 from agent.queue.journal import Reader
-from agent.queue.states import STOPPED, phases_of, state_of, Phase
+from agent.queue.states import STOPPED, Phase, phases_of, state_of
 from agent.service import journal_path
 from agent.station import job_object
 
@@ -31,7 +31,9 @@ class JournalView:
         self._settings = settings
         path = journal_path(settings)
         if not path.is_file():
-            raise JournalDamaged(f"{path}: there is no journal yet; start the agent with `print-agent run`")
+            raise JournalDamaged(
+                f"{path}: there is no journal yet; start the agent with `print-agent run`"
+            )
         try:
             self._reader = Reader(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY))
             self._reader.value("SELECT 1 FROM station")
@@ -58,7 +60,11 @@ class JournalView:
 
     def _jobs(self, query: dict[str, str]) -> list[dict[str, Any]]:
         after = jobs.require(self._reader, query["after"]).number if "after" in query else 0
-        phases = {phase.value for phase in phases_of(JobState(query["state"]))} if "state" in query else None
+        phases = (
+            {phase.value for phase in phases_of(JobState(query["state"]))}
+            if "state" in query
+            else None
+        )
         rows = self._reader.rows("SELECT * FROM jobs WHERE number > ? ORDER BY number", (after,))
         found = [jobs.from_row(row) for row in rows if phases is None or row["phase"] in phases]
         return [self._shown(job) for job in found[:1000]]
@@ -83,7 +89,13 @@ class JournalView:
             (after,),
         )
         lines = [
-            ".".join((encode_header(row["kid"]), jose.encode_base64url(row["payload"]), jose.encode_base64url(row["signature"])))
+            ".".join(
+                (
+                    encode_header(row["kid"]),
+                    jose.encode_base64url(row["payload"]),
+                    jose.encode_base64url(row["signature"]),
+                )
+            )
             for row in rows
         ]
         return lines, int(self._reader.value("SELECT coalesce(max(seq), 0) FROM events"))

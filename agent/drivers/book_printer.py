@@ -242,7 +242,12 @@ class BookPrinter:
         match self.profile.clear:
             case ClearMethod.REALTIME:
                 timeout_s = min(CLEAR_TIMEOUT_S, self.profile.reply_seconds)
-                self._ask(escpos.CLEAR_BUFFERS, escpos.ClearedReply, what="DLE DC4 fn 8", timeout_s=timeout_s)
+                self._ask(
+                    escpos.CLEAR_BUFFERS,
+                    escpos.ClearedReply,
+                    what="DLE DC4 fn 8",
+                    timeout_s=timeout_s,
+                )
             case ClearMethod.INITIALIZE:
                 self._write(escpos.clear_by_initialize(self.profile))
                 self.fence()
@@ -286,7 +291,12 @@ class BookPrinter:
         deadline = self._monotonic() + self.profile.page_seconds
         while True:
             try:
-                self._await(escpos.QueuedStatus, PRINTING_POLL_S, since=since, what="the fence after the page")
+                self._await(
+                    escpos.QueuedStatus,
+                    PRINTING_POLL_S,
+                    since=since,
+                    what="the fence after the page",
+                )
             except NoAnswer:
                 if self._monotonic() > deadline:
                     raise
@@ -314,4 +324,3 @@ class BookPrinter:
     def close(self) -> None:
         """Ends the session."""
         self.transport.close()
-

@@ -317,10 +317,11 @@ def _is_truncated(field: str, name: list[_Letters | _Break]) -> bool:
     for step in name:
         reached: dict[_Truncation, int] = {}
         for state, length in states.items():
-            if isinstance(step, _Break):
-                moves = _after_break(state, step)
-            else:
-                moves = _after_letters(state, step, field)
+            moves = (
+                _after_break(state, step)
+                if isinstance(step, _Break)
+                else _after_letters(state, step, field)
+            )
             for following, grown in moves:
                 reached[following] = max(reached.get(following, 0), length + grown)
         states = reached

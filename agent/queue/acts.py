@@ -30,7 +30,9 @@ def cancel(tx: Transaction, job_id: str, *, actor: str, reason: str | None) -> J
     if job.ended:
         raise _not_allowed(job, "it has ended")
     if not jobs.may_be_without_ink(job):
-        raise _not_allowed(job, "its book has or may have ink; look at the book and `resolve` the job")
+        raise _not_allowed(
+            job, "its book has or may have ink; look at the book and `resolve` the job"
+        )
     return intake_rules.cancel(tx, job, Reason.CANCELED_BY_TECHNICIAN, actor=actor, note=reason)
 
 
@@ -58,25 +60,36 @@ def replay(tx: Transaction, job_id: str, *, actor: str, reason: str | None) -> J
     if job.phase in (Phase.WAITING, Phase.HELD):
         return job
     if job.phase in STOPPED:
-        raise _not_allowed(job, "its book has or may have ink; look at the book and `resolve` the job: blank prints it again")
+        raise _not_allowed(
+            job,
+            "its book has or may have ink; look at the book and `resolve` the job: blank prints it again",
+        )
     if job.phase is Phase.ABORTED:
         if job.end_reason == Reason.BOOK_SPOILED:
-            raise _not_allowed(job, "all its books are spoiled; ask the authority for a new authorization")
+            raise _not_allowed(
+                job, "all its books are spoiled; ask the authority for a new authorization"
+            )
         if tx.now > job.exp or job.wish or job.erased:
-            raise _not_allowed(job, "its window has ended; ask the authority for a new authorization")
+            raise _not_allowed(
+                job, "its window has ended; ask the authority for a new authorization"
+            )
     elif job.phase is not Phase.SET_ASIDE:
         raise _not_allowed(job, f"it is {job.phase}")
     job = jobs.move(tx, job, Event.REPLAY, actor=actor, note=reason, crashes=0, printer=None)
     return jobs.settle(tx, job, actor=actor)
 
 
-def request_transfer(tx: Transaction, job_id: str, *, to: str, actor: str, reason: str | None) -> Job:
+def request_transfer(
+    tx: Transaction, job_id: str, *, to: str, actor: str, reason: str | None
+) -> Job:
     """Asks the authority to give the job to another station; it changes nothing here."""
     job = jobs.require(tx, job_id)
     if job.transfer_to == to:
         return job
     if job.ended or not jobs.may_be_without_ink(job):
-        raise _not_allowed(job, "it has ended" if job.ended else "its book has or may have ink; `resolve` it first")
+        raise _not_allowed(
+            job, "it has ended" if job.ended else "its book has or may have ink; `resolve` it first"
+        )
     job = jobs.change(tx, job, transfer_to=to)
     jobs.tell(tx, "transfer-requested", job, actor=actor, evidence={"to": to}, note=reason)
     return job
@@ -103,7 +116,14 @@ def resolve(
     if job.phase in STOPPED or job.phase is Phase.VERIFY_WANTED:
         assert attempt is not None
         return _resolve_stopped(
-            tx, job, attempt, outcome=outcome, book=book, number=attempt_number, actor=actor, reason=reason
+            tx,
+            job,
+            attempt,
+            outcome=outcome,
+            book=book,
+            number=attempt_number,
+            actor=actor,
+            reason=reason,
         )
     said = _said_before(tx, job, book=book, number=attempt_number)
     if said == outcome:
@@ -113,7 +133,9 @@ def resolve(
         return _spoil(tx, job, actor=actor, reason=reason)
     if said is not None:
         raise _not_allowed(job, f"book {book} was resolved as {said} before")
-    raise _not_allowed(job, f"nothing about it is open for a person; its state is {job.phase}, its book {job.book}")
+    raise _not_allowed(
+        job, f"nothing about it is open for a person; its state is {job.phase}, its book {job.book}"
+    )
 
 
 def _resolve_stopped(
@@ -128,9 +150,14 @@ def _resolve_stopped(
     reason: str | None,
 ) -> Job:
     if number is not None and number != attempt.number:
-        raise _not_allowed(job, f"attempt {attempt.number} is open, not {number}; look at its book and name it")
+        raise _not_allowed(
+            job, f"attempt {attempt.number} is open, not {number}; look at its book and name it"
+        )
     if book != attempt.book:
-        raise _not_allowed(job, f"the attempt was made on book {attempt.book}, not {book}; take that book in the hand")
+        raise _not_allowed(
+            job,
+            f"the attempt was made on book {attempt.book}, not {book}; take that book in the hand",
+        )
     if not attempt.clear:
         raise RequestRefused(
             409,
@@ -139,23 +166,46 @@ def _resolve_stopped(
             f" switch it off and say so: `print-agent printer accept {attempt.printer} --reason ...`",
         )
     if outcome is Outcome.BLANK and job.phase not in (Phase.IN_DOUBT, Phase.FAILED):
-        raise _not_allowed(job, "the evidence says that its book was printed; it is printed or spoiled, not blank")
+        raise _not_allowed(
+            job, "the evidence says that its book was printed; it is printed or spoiled, not blank"
+        )
     attempts.resolve_attempt(tx, attempt, outcome)
     evidence = {"attempt": attempt.number, "resolved": outcome.value}
     match outcome:
         case Outcome.PRINTED:
             tx.put("books", jobs.book_id(job), fate="printed")
-            return jobs.move(tx, job, Event.RESOLVE_PRINTED, actor=actor, evidence=evidence, note=reason, wish=None)
+            return jobs.move(
+                tx,
+                job,
+                Event.RESOLVE_PRINTED,
+                actor=actor,
+                evidence=evidence,
+                note=reason,
+                wish=None,
+            )
         case Outcome.BLANK:
             tx.put("books", jobs.book_id(job), fate="blank")
-            job = jobs.move(tx, job, Event.RESOLVE_BLANK, actor=actor, evidence=evidence, note=reason, printer=None)
+            job = jobs.move(
+                tx,
+                job,
+                Event.RESOLVE_BLANK,
+                actor=actor,
+                evidence=evidence,
+                note=reason,
+                printer=None,
+            )
             return jobs.settle(tx, job, actor=actor)
         case Outcome.SPOILED:
             return _spoil(tx, job, actor=actor, reason=reason, evidence=evidence)
 
 
 def _spoil(
-    tx: Transaction, job: Job, *, actor: str, reason: str | None, evidence: dict[str, Any] | None = None
+    tx: Transaction,
+    job: Job,
+    *,
+    actor: str,
+    reason: str | None,
+    evidence: dict[str, Any] | None = None,
 ) -> Job:
     tx.put("books", jobs.book_id(job), fate="spoiled")
     spoiled = job.book
@@ -215,7 +265,9 @@ def verify(tx: Transaction, job_id: str, *, matches: bool, actor: str) -> Job:
         return _verify_in_doubt(tx, job, actor=actor)
     if not matches:
         raise _not_allowed(job, "the machine-readable zone that was read is not this document's")
-    raise _not_allowed(job, f"it does not wait for its machine-readable zone; its state is {job.phase}")
+    raise _not_allowed(
+        job, f"it does not wait for its machine-readable zone; its state is {job.phase}"
+    )
 
 
 def _verify_in_doubt(tx: Transaction, job: Job, *, actor: str) -> Job:
@@ -223,11 +275,15 @@ def _verify_in_doubt(tx: Transaction, job: Job, *, actor: str) -> Job:
     assert attempt is not None
     if not attempt.clear:
         raise RequestRefused(
-            409, "printer-not-clear", f"job {job.id}: its page may still print; wait until printer {attempt.printer} is clear"
+            409,
+            "printer-not-clear",
+            f"job {job.id}: its page may still print; wait until printer {attempt.printer} is clear",
         )
     attempts.resolve_attempt(tx, attempt, Outcome.PRINTED)
     tx.put("books", jobs.book_id(job), fate="printed")
-    return jobs.move(tx, job, Event.MRZ_MATCHES, actor=actor, wish=None, evidence={"attempt": attempt.number})
+    return jobs.move(
+        tx, job, Event.MRZ_MATCHES, actor=actor, wish=None, evidence={"attempt": attempt.number}
+    )
 
 
 def _not_allowed(job: Job, why: str) -> RequestRefused:

@@ -48,7 +48,11 @@ class Attempt:
     @property
     def open_intent(self) -> bool:
         """Whether a counter may run ahead because of it (CONTRACT section 7)."""
-        return self.process_id is not None and self.stage != "closed" and not (self.clear and self.counted)
+        return (
+            self.process_id is not None
+            and self.stage != "closed"
+            and not (self.clear and self.counted)
+        )
 
 
 _COLUMNS = tuple(field.name for field in fields(Attempt))
@@ -62,7 +66,8 @@ def from_row(row: Row) -> Attempt:
 def unfinished(reader: Reader, printer: str) -> list[Attempt]:
     """The attempts that must be reconciled with this printer, oldest first."""
     rows = reader.rows(
-        "SELECT * FROM attempts WHERE printer = ? AND stage NOT IN ('closed', 'standing') ORDER BY id", (printer,)
+        "SELECT * FROM attempts WHERE printer = ? AND stage NOT IN ('closed', 'standing') ORDER BY id",
+        (printer,),
     )
     return [from_row(row) for row in rows]
 
@@ -85,7 +90,8 @@ def candidates(reader: Reader, *, now: int, limit: int = 1) -> list[Job]:
 def by_current_book(reader: Reader, number: str) -> Job | None:
     """The job that waits, or whose page is loaded, with this book as its current entry."""
     row = reader.row(
-        "SELECT * FROM jobs WHERE book = ? AND phase IN ('waiting', 'selected', 'loading', 'loaded') LIMIT 1", (number,)
+        "SELECT * FROM jobs WHERE book = ? AND phase IN ('waiting', 'selected', 'loading', 'loaded') LIMIT 1",
+        (number,),
     )
     return None if row is None else jobs.from_row(row)
 
@@ -103,7 +109,9 @@ def check_may_print(reader: Reader, job: Job, *, now: int, clock_trusted: bool) 
         NotNow: What stands against it.
     """
     if job.wish or reader.station("retired"):
-        raise NotNow(f"job {job.id} is to end without being printed ({job.wish or 'the station is retired'})")
+        raise NotNow(
+            f"job {job.id} is to end without being printed ({job.wish or 'the station is retired'})"
+        )
     if job.held:
         raise NotNow(f"job {job.id} is held")
     if not clock_trusted:
@@ -138,7 +146,14 @@ def tell_presented(tx: Transaction, job: Job, *, actor: str) -> None:
 
 
 def begin_load(
-    tx: Transaction, job_id: str, *, printer: str, run: int, boot: str, identity: PrinterIdentity, counter: int | None
+    tx: Transaction,
+    job_id: str,
+    *,
+    printer: str,
+    run: int,
+    boot: str,
+    identity: PrinterIdentity,
+    counter: int | None,
 ) -> Attempt:
     """Step 1: notes job, printer and counter before the first byte of the page; again for a load that broke.
 
@@ -170,7 +185,11 @@ def begin_load(
         counted=0,
         resolution=None,
     )
-    tx.put("attempts", attempt.id, **{name: getattr(attempt, name) for name in _COLUMNS if name != "id"})
+    tx.put(
+        "attempts",
+        attempt.id,
+        **{name: getattr(attempt, name) for name in _COLUMNS if name != "id"},
+    )
     jobs.move(tx, job, Event.LOAD, attempts=attempt.number)
     return attempt
 
@@ -199,7 +218,11 @@ def take_back(tx: Transaction, job_id: str) -> Job:
     job = jobs.move(tx, job, Event.TAKE_BACK, printer=None)
     if crashes >= CRASHES_MAX:
         return jobs.move(
-            tx, job, Event.SET_ASIDE, note=f"its attempt ended the agent {crashes} times; `replay` tries it again", crashes=0
+            tx,
+            job,
+            Event.SET_ASIDE,
+            note=f"its attempt ended the agent {crashes} times; `replay` tries it again",
+            crashes=0,
         )
     return jobs.settle(tx, job)
 
@@ -217,7 +240,9 @@ def commit(tx: Transaction, attempt: Attempt, *, inked_rows: int) -> Attempt:
     process_id = int(tx.station("process_id", 0)) + 1
     tx.put("station", "process_id", value=process_id)
     tx.put("books", jobs.book_id(job), fate="may-have-ink")
-    after = _change(tx, attempt, stage=Stage.INTENT.value, inked_rows=inked_rows, process_id=process_id)
+    after = _change(
+        tx, attempt, stage=Stage.INTENT.value, inked_rows=inked_rows, process_id=process_id
+    )
     jobs.move(tx, job, Event.COMMIT, evidence=_intent_evidence(after))
     return after
 
@@ -245,7 +270,9 @@ def note_clear(tx: Transaction, attempt: Attempt) -> Attempt:
     return _put(tx, attempt, "printer-clear", clear=1)
 
 
-def note_counted(tx: Transaction, attempt: Attempt, *, serial: str | None, counter: int | None) -> Attempt:
+def note_counted(
+    tx: Transaction, attempt: Attempt, *, serial: str | None, counter: int | None
+) -> Attempt:
     """The counter after this attempt is journaled; an attempt that a person has resolved is closed."""
     _put_counter(tx, serial, counter)
     current = _fresh(tx, attempt)
@@ -268,7 +295,9 @@ def complete(
     _put_counter(tx, serial, counter)
     _change(tx, attempt, stage="closed", clear=1, counted=1)
     tx.put("books", jobs.book_id(job), fate="printed")
-    return jobs.move(tx, job, event, evidence=dict(evidence) | {"attempt": attempt.number}, wish=None, crashes=0)
+    return jobs.move(
+        tx, job, event, evidence=dict(evidence) | {"attempt": attempt.number}, wish=None, crashes=0
+    )
 
 
 def doubt(tx: Transaction, attempt: Attempt, *, evidence: Mapping[str, Any], note: str) -> Job:
@@ -278,7 +307,12 @@ def doubt(tx: Transaction, attempt: Attempt, *, evidence: Mapping[str, Any], not
         return job
     tx.put("books", jobs.book_id(job), fate="may-have-ink")
     return jobs.move(
-        tx, job, Event.DOUBT, evidence=dict(evidence) | {"attempt": attempt.number}, note=note, crashes=0
+        tx,
+        job,
+        Event.DOUBT,
+        evidence=dict(evidence) | {"attempt": attempt.number},
+        note=note,
+        crashes=0,
     )
 
 
@@ -287,11 +321,18 @@ def fail(tx: Transaction, attempt: Attempt, *, evidence: Mapping[str, Any], note
     job = jobs.require(tx, attempt.job)
     if job.phase is Phase.FAILED:
         return job
-    return jobs.move(tx, job, Event.FAIL, evidence=dict(evidence) | {"attempt": attempt.number}, note=note)
+    return jobs.move(
+        tx, job, Event.FAIL, evidence=dict(evidence) | {"attempt": attempt.number}, note=note
+    )
 
 
 def no_ink(
-    tx: Transaction, attempt: Attempt, *, serial: str | None, counter: int | None, evidence: Mapping[str, Any]
+    tx: Transaction,
+    attempt: Attempt,
+    *,
+    serial: str | None,
+    counter: int | None,
+    evidence: Mapping[str, Any],
 ) -> Job:
     """Step 5: the evidence proves that the book is blank; the job waits for the same book, or ends as wished."""
     job = jobs.require(tx, attempt.job)
@@ -299,7 +340,12 @@ def no_ink(
     _change(tx, attempt, stage="closed", clear=1, counted=1)
     tx.put("books", jobs.book_id(job), fate="blank")
     job = jobs.move(
-        tx, job, Event.NO_INK, evidence=dict(evidence) | {"attempt": attempt.number}, printer=None, crashes=0
+        tx,
+        job,
+        Event.NO_INK,
+        evidence=dict(evidence) | {"attempt": attempt.number},
+        printer=None,
+        crashes=0,
     )
     return jobs.settle(tx, job)
 
@@ -333,28 +379,56 @@ def seen_at_connect(
     known_serial = None if row is None else row["serial"]
     journaled = None if identity.serial is None else tx.get("counters", identity.serial)
     open_intent = any(
-        attempt.open_intent and attempt.serial == identity.serial for attempt in unfinished(tx, printer)
+        attempt.open_intent and attempt.serial == identity.serial
+        for attempt in unfinished(tx, printer)
     )
     stopped: str | None = None
     if known_serial is not None and identity.serial != known_serial:
         stopped = "printer-changed"
-    elif journaled is not None and counter is not None and counter > journaled["value"] and not open_intent:
+    elif (
+        journaled is not None
+        and counter is not None
+        and counter > journaled["value"]
+        and not open_intent
+    ):
         stopped = "printer-used-elsewhere"
     if stopped is not None:
         tx.put(
-            "printers", printer, stopped=stopped, stopped_serial=identity.serial, stopped_counter=counter
+            "printers",
+            printer,
+            stopped=stopped,
+            stopped_serial=identity.serial,
+            stopped_counter=counter,
         )
         require_presented_books(tx)
-        evidence: dict[str, Any] = {"printer": printer, "why": stopped, "serial": identity.serial, "counter": counter}
+        evidence: dict[str, Any] = {
+            "printer": printer,
+            "why": stopped,
+            "serial": identity.serial,
+            "counter": counter,
+        }
         if journaled is not None:
             evidence["journaled"] = journaled["value"]
         if known_serial is not None:
             evidence["expected_serial"] = known_serial
-        tx.receipt("printer-changed", actor=AGENT, evidence={k: v for k, v in evidence.items() if v is not None})
+        tx.receipt(
+            "printer-changed",
+            actor=AGENT,
+            evidence={k: v for k, v in evidence.items() if v is not None},
+        )
         return stopped
-    if row is None or row["stopped"] or row["serial"] != identity.serial or row["model"] != identity.model:
+    if (
+        row is None
+        or row["stopped"]
+        or row["serial"] != identity.serial
+        or row["model"] != identity.model
+    ):
         tx.put(
-            "printers", printer, serial=identity.serial or known_serial, model=identity.model, stopped=None
+            "printers",
+            printer,
+            serial=identity.serial or known_serial,
+            model=identity.model,
+            stopped=None,
         )
     if not open_intent:
         _put_counter(tx, identity.serial, counter)
@@ -362,7 +436,9 @@ def seen_at_connect(
     return None
 
 
-def accept_printer(tx: Transaction, printer: str, *, actor: str, reason: str, answers: bool) -> bool:
+def accept_printer(
+    tx: Transaction, printer: str, *, actor: str, reason: str, answers: bool
+) -> bool:
     """A technician accepts a changed printer, or declares one that does not answer switched off; tells whether anything changed."""
     row = tx.get("printers", printer)
     evidence: dict[str, Any] = {"printer": printer}
@@ -371,16 +447,28 @@ def accept_printer(tx: Transaction, printer: str, *, actor: str, reason: str, an
         tx.put("printers", printer, stopped=None, serial=row["stopped_serial"])
         _put_counter(tx, row["stopped_serial"], row["stopped_counter"])
         require_presented_books(tx)
-        evidence |= {"was": row["stopped"], "serial": row["stopped_serial"], "counter": row["stopped_counter"]}
+        evidence |= {
+            "was": row["stopped"],
+            "serial": row["stopped_serial"],
+            "counter": row["stopped_counter"],
+        }
         changed = True
-    serial = row["stopped_serial"] if changed and row is not None else (row["serial"] if row is not None else None)
+    serial = (
+        row["stopped_serial"]
+        if changed and row is not None
+        else (row["serial"] if row is not None else None)
+    )
     declared = []
     for attempt in unfinished(tx, printer):
         same_answers = answers and (attempt.serial is None or attempt.serial == serial)
         if attempt.process_id is not None and not attempt.clear and not same_answers:
             _change(tx, attempt, clear=1)
             declared.append(attempt.job)
-    broken_loads = [] if answers else [a for a in unfinished(tx, printer) if a.stage == Stage.LOAD and not a.clear]
+    broken_loads = (
+        []
+        if answers
+        else [a for a in unfinished(tx, printer) if a.stage == Stage.LOAD and not a.clear]
+    )
     for attempt in broken_loads:
         if jobs.require(tx, attempt.job).phase is Phase.IN_DOUBT:
             _change(tx, attempt, clear=1)

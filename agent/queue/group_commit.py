@@ -38,7 +38,9 @@ class GroupCommit:
         self.journal = journal
         self._failed = failed
         self._make_room = make_room
-        self._tasks: queue.SimpleQueue[tuple[Operation[Any], Future[Any], bool] | None] = queue.SimpleQueue()
+        self._tasks: queue.SimpleQueue[tuple[Operation[Any], Future[Any], bool] | None] = (
+            queue.SimpleQueue()
+        )
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._broken: BaseException | None = None
 
@@ -137,7 +139,9 @@ class GroupCommit:
         reserved = [index for index, (_, _, needed) in enumerate(batch) if needed]
         if reserved and self._make_room is not None and self._make_room():
             for index, result in zip(
-                reserved, self.journal.write_many([batch[index][0] for index in reserved]), strict=True
+                reserved,
+                self.journal.write_many([batch[index][0] for index in reserved]),
+                strict=True,
             ):
                 results[index] = result
         return results
@@ -148,7 +152,9 @@ class GroupCommit:
         except apsw.Error as error:
             self._failed(error)
 
-    def _break(self, error: BaseException, batch: list[tuple[Operation[Any], Future[Any], bool]]) -> None:
+    def _break(
+        self, error: BaseException, batch: list[tuple[Operation[Any], Future[Any], bool]]
+    ) -> None:
         self._broken = error
         for _, done, _ in batch:
             done.set_exception(error)

@@ -24,7 +24,10 @@ def known_answer(reader: Reader, envelope: Envelope) -> bool:
         MessageRefused: 409, the same ``jti`` or ``seq`` was accepted with other content.
     """
     rows = list(
-        reader.rows("SELECT jti, seq, sha256 FROM messages WHERE seq = ? OR jti = ?", (envelope.seq, envelope.jti))
+        reader.rows(
+            "SELECT jti, seq, sha256 FROM messages WHERE seq = ? OR jti = ?",
+            (envelope.seq, envelope.jti),
+        )
     )
     if not rows:
         return False
@@ -34,7 +37,9 @@ def known_answer(reader: Reader, envelope: Envelope) -> bool:
     what = "jti" if any(row["jti"] == envelope.jti for row in rows) else "seq"
     value = envelope.jti if what == "jti" else envelope.seq
     raise MessageRefused(
-        409, "conflict", f"{what} {value!r} was accepted before with other content; a new message needs a {what} of its own"
+        409,
+        "conflict",
+        f"{what} {value!r} was accepted before with other content; a new message needs a {what} of its own",
     )
 
 
@@ -46,7 +51,9 @@ def check_not_retired(reader: Reader, authorization: Authorization) -> None:
     """
     if reader.station("retired"):
         raise MessageRefused(
-            403, "wrong-station", f"this station is retired and prints nothing any more; {authorization.envelope.jti!r} is for its spare"
+            403,
+            "wrong-station",
+            f"this station is retired and prints nothing any more; {authorization.envelope.jti!r} is for its spare",
         )
 
 
@@ -58,10 +65,13 @@ def check_books_free(reader: Reader, authorization: Authorization) -> None:
     """
     for entry in authorization.books:
         rows = reader.rows(
-            "SELECT b.job, b.fate, j.phase FROM books b JOIN jobs j ON j.id = b.job WHERE b.number = ?", (entry.number,)
+            "SELECT b.job, b.fate, j.phase FROM books b JOIN jobs j ON j.id = b.job WHERE b.number = ?",
+            (entry.number,),
         )
         for row in rows:
-            if row["job"] != authorization.envelope.jti and not (Phase(row["phase"]) in ENDED and row["fate"] == "blank"):
+            if row["job"] != authorization.envelope.jti and not (
+                Phase(row["phase"]) in ENDED and row["fate"] == "blank"
+            ):
                 raise MessageRefused(
                     409,
                     "conflict",
@@ -76,9 +86,15 @@ def check_trust_version(directive: Directive, *, current: int) -> None:
     Raises:
         MessageRefused: 409 ``conflict``.
     """
-    if directive.action is Action.TRUST and directive.version is not None and directive.version <= current:
+    if (
+        directive.action is Action.TRUST
+        and directive.version is not None
+        and directive.version <= current
+    ):
         raise MessageRefused(
-            409, "conflict", f"trust version {directive.version} is not greater than {current}, the last; old trust is not put back"
+            409,
+            "conflict",
+            f"trust version {directive.version} is not greater than {current}, the last; old trust is not put back",
         )
 
 
@@ -89,7 +105,11 @@ def check_not_expired(envelope: Envelope, *, now: int) -> None:
         MessageRefused: 410 ``expired``.
     """
     if now > envelope.exp:
-        raise MessageRefused(410, "expired", f"exp {envelope.exp} has passed ({now} now): the authority must issue it anew")
+        raise MessageRefused(
+            410,
+            "expired",
+            f"exp {envelope.exp} has passed ({now} now): the authority must issue it anew",
+        )
 
 
 def accept_authorization(tx: Transaction, authorization: Authorization) -> Job:
@@ -98,7 +118,11 @@ def accept_authorization(tx: Transaction, authorization: Authorization) -> Job:
     far_ahead = tx.clock_trusted and envelope.iat > tx.now + AHEAD_MAX_S
     _register(tx, envelope, action="authorize", job=None, far_ahead=far_ahead)
     # The clock's trust may have changed with this very message; its window is judged by the result.
-    waits = [moment for moment in (envelope.nbf, envelope.iat if far_ahead else None) if moment and moment > tx.now]
+    waits = [
+        moment
+        for moment in (envelope.nbf, envelope.iat if far_ahead else None)
+        if moment and moment > tx.now
+    ]
     number = tx.next_key("jobs")
     held_until = max(waits, default=None)
     phase = Phase.HELD if held_until is not None else Phase.WAITING
@@ -154,12 +178,18 @@ def accept_directive(tx: Transaction, directive: Directive) -> None:
         case Action.TRUST:
             tx.put("station", "trust", value=json.dumps(directive.jwks, separators=(",", ":")))
             tx.put("station", "trust_version", value=directive.version)
-            tx.receipt("trust-updated", actor=AUTHORITY, evidence={"version": directive.version, "seq": envelope.seq})
+            tx.receipt(
+                "trust-updated",
+                actor=AUTHORITY,
+                evidence={"version": directive.version, "seq": envelope.seq},
+            )
         case Action.RESUME:
             _resume(tx, directive)
 
 
-def _register(tx: Transaction, envelope: Envelope, *, action: str, job: str | None, far_ahead: bool) -> None:
+def _register(
+    tx: Transaction, envelope: Envelope, *, action: str, job: str | None, far_ahead: bool
+) -> None:
     """Remembers ``jti``, ``seq`` and content for ever, keeps the gaps, and moves the known time."""
     if not far_ahead:
         tx.advance_known_time(envelope.iat)
@@ -179,27 +209,37 @@ def _register(tx: Transaction, envelope: Envelope, *, action: str, job: str | No
             tx.put("gaps", first, last=last, missing=last - first + 1)
             tx.receipt("sequence-gap", actor=jobs.AGENT, evidence={"from": first, "to": last})
         return
-    gap = tx.row("SELECT * FROM gaps WHERE first <= ? AND last >= ? LIMIT 1", (envelope.seq, envelope.seq))
+    gap = tx.row(
+        "SELECT * FROM gaps WHERE first <= ? AND last >= ? LIMIT 1", (envelope.seq, envelope.seq)
+    )
     if gap is None:
         return
     if gap["missing"] > 1:
         tx.put("gaps", gap["first"], last=gap["last"], missing=gap["missing"] - 1)
         return
     tx.drop("gaps", gap["first"])
-    tx.receipt("sequence-filled", actor=jobs.AGENT, evidence={"from": gap["first"], "to": gap["last"]})
+    tx.receipt(
+        "sequence-filled", actor=jobs.AGENT, evidence={"from": gap["first"], "to": gap["last"]}
+    )
 
 
-def _apply_or_keep(tx: Transaction, job_id: str, action: Action, *, seq: int, detail: Mapping[str, Any]) -> None:
+def _apply_or_keep(
+    tx: Transaction, job_id: str, action: Action, *, seq: int, detail: Mapping[str, Any]
+) -> None:
     job = jobs.find(tx, job_id)
     if job is not None:
         _apply_to_job(tx, job, action, seq=seq, detail=detail)
         return
-    text = json.dumps({key: value for key, value in detail.items() if value is not None}, separators=(",", ":"))
+    text = json.dumps(
+        {key: value for key, value in detail.items() if value is not None}, separators=(",", ":")
+    )
     tx.put("kept", tx.next_key("kept"), job=job_id, seq=seq, action=action.value, detail=text)
     tx.note("directive-kept", job=job_id)
 
 
-def _apply_to_job(tx: Transaction, job: Job, action: Action, *, seq: int, detail: Mapping[str, Any]) -> Job:
+def _apply_to_job(
+    tx: Transaction, job: Job, action: Action, *, seq: int, detail: Mapping[str, Any]
+) -> Job:
     reason = detail.get("reason")
     match action:
         case Action.REVOKE:
@@ -226,7 +266,11 @@ def cancel(tx: Transaction, job: Job, why: Reason, *, actor: str, note: str | No
     """
     if job.phase in (Phase.COMPLETED, Phase.CANCELED) or job.wish is not None:
         return job
-    if job.phase is Phase.ABORTED or not jobs.may_be_without_ink(job) or jobs.page_may_be_in_printer(job):
+    if (
+        job.phase is Phase.ABORTED
+        or not jobs.may_be_without_ink(job)
+        or jobs.page_may_be_in_printer(job)
+    ):
         job = jobs.change(tx, job, wish=why.value)
         jobs.tell(tx, "wish-noted", job, actor=actor, evidence={"wish": why.value}, note=note)
         return job
@@ -243,7 +287,13 @@ def _transfer(tx: Transaction, job: Job, *, to: str, note: str | None) -> Job:
     if job.ended:
         return job
     return jobs.move(
-        tx, job, Event.CANCEL, actor=AUTHORITY, evidence=evidence, note=note, end_reason=Reason.TRANSFERRED.value
+        tx,
+        job,
+        Event.CANCEL,
+        actor=AUTHORITY,
+        evidence=evidence,
+        note=note,
+        end_reason=Reason.TRANSFERRED.value,
     )
 
 
@@ -274,7 +324,9 @@ def release(tx: Transaction, job: Job, *, actor: str, note: str | None = None) -
         jobs.tell(tx, "job-released", job, actor=actor, note=note)
         return job
     waits = job.held or (job.held_until is not None and job.held_until > tx.now)
-    return jobs.move(tx, job, Event.RELEASE_IN_PART if waits else Event.RELEASE, actor=actor, note=note)
+    return jobs.move(
+        tx, job, Event.RELEASE_IN_PART if waits else Event.RELEASE, actor=actor, note=note
+    )
 
 
 def _journal_only(tx: Transaction, job: Job) -> Job:
@@ -294,7 +346,9 @@ def _retire(tx: Transaction, directive: Directive) -> None:
     if not tx.station("retired"):
         tx.put("station", "retired", value=1)
         tx.receipt("station-retired", actor=AUTHORITY, note=directive.reason)
-    open_jobs = tx.rows("SELECT * FROM jobs WHERE phase NOT IN ('completed', 'canceled', 'aborted') ORDER BY number")
+    open_jobs = tx.rows(
+        "SELECT * FROM jobs WHERE phase NOT IN ('completed', 'canceled', 'aborted') ORDER BY number"
+    )
     for row in list(open_jobs):
         cancel(tx, jobs.from_row(row), Reason.TRANSFERRED, actor=AUTHORITY, note=directive.reason)
 
@@ -309,18 +363,25 @@ def _acknowledge(tx: Transaction, directive: Directive) -> None:
     if tx.journal_hash(through) != head:
         if not tx.station("rolled_back"):
             tx.put("station", "rolled_back", value=1)
-            tx.receipt("journal-rolled-back", actor=AUTHORITY, evidence={"through": through, "head": head})
+            tx.receipt(
+                "journal-rolled-back", actor=AUTHORITY, evidence={"through": through, "head": head}
+            )
         return
     if through > int(tx.station("acknowledged", 0)):
         tx.put("station", "acknowledged", value=through)
     erased = list(
-        tx.rows("SELECT number, id FROM jobs WHERE end_seq <= ? AND end_seq IS NOT NULL AND erased = 0", (through,))
+        tx.rows(
+            "SELECT number, id FROM jobs WHERE end_seq <= ? AND end_seq IS NOT NULL AND erased = 0",
+            (through,),
+        )
     )
     for row in erased:
         tx.put("jobs", row["number"], erased=1)
         tx.execute("DELETE FROM documents WHERE job = ?", (row["id"],))
     if erased:
-        tx.receipt("documents-erased", actor=AUTHORITY, evidence={"through": through, "jobs": len(erased)})
+        tx.receipt(
+            "documents-erased", actor=AUTHORITY, evidence={"through": through, "jobs": len(erased)}
+        )
     else:
         tx.note_if_changed("acknowledged")
 
@@ -357,9 +418,15 @@ def require_presented_books(tx: Transaction) -> None:
 
 def due(reader: Reader) -> int | None:
     """The next moment at which a waiting job's window opens or ends, NumericDate; None where no job waits for one."""
-    ends = reader.value("SELECT min(exp) FROM jobs WHERE phase IN ('waiting', 'held', 'selected', 'set-aside')")
-    opens = reader.value("SELECT min(held_until) FROM jobs WHERE phase = 'held' AND held_until IS NOT NULL")
-    moments = [moment for moment in (None if ends is None else ends + 1, opens) if moment is not None]
+    ends = reader.value(
+        "SELECT min(exp) FROM jobs WHERE phase IN ('waiting', 'held', 'selected', 'set-aside')"
+    )
+    opens = reader.value(
+        "SELECT min(held_until) FROM jobs WHERE phase = 'held' AND held_until IS NOT NULL"
+    )
+    moments = [
+        moment for moment in (None if ends is None else ends + 1, opens) if moment is not None
+    ]
     return min(moments, default=None)
 
 

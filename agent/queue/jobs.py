@@ -86,7 +86,9 @@ def require(reader: Reader, job_id: str) -> Job:
     """
     job = find(reader, job_id)
     if job is None:
-        raise RequestRefused(404, "unknown-job", f"there is no job {job_id!r} on this station; `jobs` lists them")
+        raise RequestRefused(
+            404, "unknown-job", f"there is no job {job_id!r} on this station; `jobs` lists them"
+        )
     return job
 
 
@@ -144,7 +146,15 @@ def move(
     if step.receipt is None:
         tx.note(event.value, job=job.id)
     else:
-        tell(tx, step.receipt, after, actor=actor, evidence=evidence, note=note, book=receipt_book or job.book)
+        tell(
+            tx,
+            step.receipt,
+            after,
+            actor=actor,
+            evidence=evidence,
+            note=note,
+            book=receipt_book or job.book,
+        )
     return after
 
 

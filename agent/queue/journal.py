@@ -42,6 +42,7 @@ TABLES: Mapping[str, str] = {
     "signers": "number",
 }
 
+
 class ReceiptSigner(Protocol):
     """Who signs the chain (crypto/receipts); the journal knows only this much of keys."""
 
@@ -227,10 +228,14 @@ class Transaction(Reader):
             "evidence": full or None,
             "note": note,
         }
-        payload, signature = journal.signer.sign({name: value for name, value in claims.items() if value is not None})
+        payload, signature = journal.signer.sign(
+            {name: value for name, value in claims.items() if value is not None}
+        )
         self._insert_event(event, job, number, payload, signature, journal.signer_number)
         journal.head.seq = number
-        journal.head.hash = journal.signer.hash_of(journal.signer.text(journal.signer.kid, payload, signature))
+        journal.head.hash = journal.signer.hash_of(
+            journal.signer.text(journal.signer.kid, payload, signature)
+        )
         if self.clock_trusted:
             self.advance_known_time(self.now)
         return number
@@ -279,7 +284,9 @@ class Transaction(Reader):
     def finish(self) -> None:
         """Called by the journal: an operation that forgot to journal its puts is a bug."""
         if self._changes:
-            raise AssertionError(f"rows were put without an event: {[change[0] for change in self._changes]}")
+            raise AssertionError(
+                f"rows were put without an event: {[change[0] for change in self._changes]}"
+            )
 
 
 Operation = Callable[[Transaction], T]
@@ -372,12 +379,13 @@ class Journal:
         recorded: list[Recorded] = []
         try:
             self.connection.execute("BEGIN IMMEDIATE")
-            for operation in operations:
-                results.append(self._run(operation, now, recorded))
+            results.extend(self._run(operation, now, recorded) for operation in operations)
             self.connection.execute("COMMIT")
         except apsw.FullError:
             self._roll_back(before)
-            return [DiskFull("the disk is full: nothing was written; free some room")] * len(operations)
+            return [DiskFull("the disk is full: nothing was written; free some room")] * len(
+                operations
+            )
         except BaseException:
             self._roll_back(before)
             raise
@@ -395,7 +403,7 @@ class Journal:
             transaction.finish()
         except (apsw.FullError, apsw.IOError, apsw.CorruptError, apsw.NotADBError):
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the caller of this operation gets it; the others go on
             self.connection.execute("ROLLBACK TO operation")
             self.connection.execute("RELEASE operation")
             self._restore(before)
@@ -423,7 +431,9 @@ class Journal:
         reader = getattr(self._readers, "reader", None)
         if reader is None:
             connection = apsw.Connection(
-                self.path, flags=apsw.SQLITE_OPEN_READONLY if self.vfs is None else apsw.SQLITE_OPEN_READWRITE, vfs=self.vfs
+                self.path,
+                flags=apsw.SQLITE_OPEN_READONLY if self.vfs is None else apsw.SQLITE_OPEN_READWRITE,
+                vfs=self.vfs,
             )
             connection.set_busy_timeout(BUSY_TIMEOUT_MS)
             reader = self._readers.reader = Reader(connection)
@@ -527,7 +537,9 @@ def open_connection(path: Path | str, *, vfs: str | None = None) -> apsw.Connect
             " with `print-agent journal restore`"
         ) from error
     except apsw.CantOpenError as error:
-        raise JournalDamaged(f"{path}: the journal cannot be opened ({error}); check the folder and its rights") from error
+        raise JournalDamaged(
+            f"{path}: the journal cannot be opened ({error}); check the folder and its rights"
+        ) from error
     return connection
 
 
@@ -561,7 +573,9 @@ def _prepare(connection: apsw.Connection, path: Path | str) -> None:
             raise
         return
     if connection.execute("PRAGMA application_id").get != APPLICATION_ID:
-        raise JournalDamaged(f"{path}: this is a database, but not a journal of print-agent; it was left untouched")
+        raise JournalDamaged(
+            f"{path}: this is a database, but not a journal of print-agent; it was left untouched"
+        )
     _migrate(connection, path)
 
 

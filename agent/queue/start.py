@@ -73,6 +73,9 @@ def begin(tx: Transaction, *, boot: str, version: str, printers: frozenset[str])
         gone = attempt.printer not in printers
         if gone and jobs.require(tx, attempt.job).phase is Phase.COMMITTED:
             attempts.doubt(
-                tx, attempt, evidence={}, note=f"printer {attempt.printer} is not configured any more: look at the book"
+                tx,
+                attempt,
+                evidence={},
+                note=f"printer {attempt.printer} is not configured any more: look at the book",
             )
     return Start(run, boot)

@@ -240,7 +240,11 @@ def phases_of(state: JobState) -> tuple[Phase, ...]:
 
 def diagram() -> str:
     """The table as a Mermaid state diagram, for docs/architecture.md."""
-    lines = ["stateDiagram-v2", "    [*] --> waiting: job-accepted", "    [*] --> held: job-accepted"]
+    lines = [
+        "stateDiagram-v2",
+        "    [*] --> waiting: job-accepted",
+        "    [*] --> held: job-accepted",
+    ]
     names = {phase: phase.value.replace("-", "_") for phase in Phase}
     for phase in Phase:
         for event, step in TABLE[phase].items():

@@ -23,7 +23,7 @@ REGISTRY_HOST = re.compile(
     r"\.(?:org|com|io)\b"
 )
 MACHINE_PATH = re.compile(r"(?<![\w.])/(?:work/|root/|tmp/bash_j[o]bs|opt/[p]ypi|opt/[w]heels)")
-UNFINISHED = re.compile(r"\b(?:TO[D]O|FIX[M]E)\b|\bNotImplemented[E]rror\b")
+UNFINISHED = re.compile(r"\b(?:TO[D]O|FIX[M]E)\b|\braise NotImplemented[E]rror\b")
 SILENCED = re.compile(r"#\s*(?:no[q]a|type:\s*ign[o]re|pragma:\s*no\s[c]over)")
 SILENCED_WITH_REASON = re.compile(
     r"#\s*(?:no[q]a: [A-Z]+\d+(?:, [A-Z]+\d+)* - \w"

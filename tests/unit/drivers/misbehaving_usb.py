@@ -320,9 +320,9 @@ class MisbehavingUsb(usb.backend.IBackend):
         self,
         dev_handle: UsbPrinter,
         bmRequestType: int,  # noqa: N803 - pyusb's own names
-        bRequest: int,  # noqa: N803
-        wValue: int,  # noqa: N803
-        wIndex: int,  # noqa: N803
+        bRequest: int,  # noqa: N803 - pyusb's own name
+        wValue: int,  # noqa: N803 - pyusb's own name
+        wIndex: int,  # noqa: N803 - pyusb's own name
         data: array.array[int],
         timeout: int,
     ) -> int:

@@ -59,7 +59,7 @@ ALTERNATIVES = {
 
 def travel_document(lines: tuple[str, str], **over: str) -> TravelDocument:
     rest: dict[str, Any] = {"date_of_issue": "", "place_of_birth": "", "issuing_authority": ""}
-    return TravelDocument(**(FIELDS | rest | over), mrz=lines, photo=b"")  # type: ignore[arg-type]
+    return TravelDocument(**(FIELDS | rest | over), mrz=lines, photo=b"")
 
 
 def allowed(field: str, primary: str, secondary: str = "") -> bool:

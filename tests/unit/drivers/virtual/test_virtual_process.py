@@ -291,7 +291,7 @@ def test_nonsense_is_refused_and_the_printer_goes_on(
     printer: VirtualPrinterClient, act: object
 ) -> None:
     with pytest.raises(RequestRefused):
-        act(printer)  # type: ignore[operator]
+        act(printer)
     printer._connection.sendall(b"not json\n[1]\n")
     assert b'"ok": false' in printer._read_line(SECONDS_MAX)
     assert b'"ok": false' in printer._read_line(SECONDS_MAX)

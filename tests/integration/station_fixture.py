@@ -1,0 +1,106 @@
+"""A real station for integration tests: the service in this process, or the command as a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from agent.cli.client import CallFailed, Client
+from agent.clock import SystemClock, sleep
+from agent.config import load_settings
+from agent.service import Service, hold_state_directory
+
+VECTORS = Path(__file__).parents[1] / "vectors"
+START_SECONDS_MAX = 30.0
+
+CONFIGURATION = """\
+[station]
+id = "sambas-01"
+state_dir = "s"
+[authority]
+id = "imigrasi-jakarta"
+[http]
+socket = "a.sock"
+[printers.main]
+{printer}
+"""
+VIRTUAL = 'driver = "virtual"\noverrides = {page_seconds = 5.0}'
+ABSENT = 'port = "/nonexistent/printer"'
+
+
+class FixedClock:
+    """A wall clock that stands where it is put."""
+
+    def __init__(self, now: int) -> None:
+        self.wall = now
+        self._real = SystemClock()
+        self._set_at = self._real.monotonic()
+
+    def now(self) -> int:
+        return self.wall
+
+    def monotonic(self) -> float:
+        # Both clocks stand, so that no jump is seen.
+        return self._set_at
+
+
+def prepare(folder: Path, printer: str) -> Path:
+    """A configuration with the vectors' keys."""
+    state = folder / "s"
+    state.mkdir(mode=0o700, parents=True)
+    for name in ("station.jwks", "trust.jwks"):
+        shutil.copyfile(VECTORS / name, state / name)
+        (state / name).chmod(0o600)
+    path = folder / "station.toml"
+    path.write_text(CONFIGURATION.format(printer=printer), encoding="utf-8")
+    return path
+
+
+@contextlib.contextmanager
+def serving(folder: Path, *, printer: str = ABSENT, clock: Any = None) -> Iterator[Client]:
+    """The service in this process, over its real socket."""
+    settings = load_settings(prepare(folder, printer))
+    with hold_state_directory(settings):
+        service = Service(settings, clock=clock)
+        service.start()
+        client = Client(settings.http.socket)
+        await_healthy(client)
+        try:
+            yield client
+        finally:
+            service.stop()
+        assert service.failure is None
+
+
+def await_healthy(client: Client) -> None:
+    """Returns once the station serves."""
+    deadline = SystemClock().monotonic() + START_SECONDS_MAX
+    while SystemClock().monotonic() < deadline:
+        with contextlib.suppress(CallFailed):
+            if client.call("GET", "/healthz")[0] == 200:
+                return
+        sleep(0.05)
+    raise AssertionError("the station does not serve")
+
+
+def start_process(configuration: Path) -> subprocess.Popen[bytes]:
+    """The command itself."""
+    with (configuration.parent / "log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "agent", "run", "--config", str(configuration)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+
+
+def index() -> dict[str, Any]:
+    """The vectors' index."""
+    found: dict[str, Any] = json.loads((VECTORS / "index.json").read_text(encoding="utf-8"))
+    return found
