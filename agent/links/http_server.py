@@ -39,6 +39,7 @@ KEEP_ALIVE_S = 30
 UNREAD_BYTES_MAX = 64 * 1024 * 1024  # of a body that is refused already; then the line is closed
 TLS_HANDSHAKE_TIMEOUT_S = 10.0
 TICK_S = 1.0  # the Date header's step
+CLOSE_STEP_S = 0.05  # how often the stopping server looks for connections without a call
 PROBE_TIMEOUT_S = 2.0
 START_TIMEOUT_S = 20.0
 GRACE_S = 5  # for calls under way when the server stops
@@ -208,6 +209,31 @@ class _Server(uvicorn.Server):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(TICK_S):
                     await self._wake.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # A connection that was made while uvicorn counted would keep it waiting for nothing.
+        closing = asyncio.create_task(self._close_idle_connections())
+        try:
+            await super().shutdown(sockets)
+        finally:
+            closing.cancel()
+            for connection in self._open_connections():
+                connection.transport.abort()
+            await asyncio.sleep(0)
+
+    async def _close_idle_connections(self) -> None:
+        while True:
+            for connection in self._open_connections():
+                with contextlib.suppress(h11.LocalProtocolError):
+                    connection.shutdown()
+            await asyncio.sleep(CLOSE_STEP_S)
+
+    def _open_connections(self) -> list[_Protocol]:
+        return [
+            connection
+            for connection in self.server_state.connections
+            if isinstance(connection, _Protocol) and not connection.transport.is_closing()
+        ]
 
     def ask_to_stop(self) -> None:
         """Ends ``main_loop``; from any thread."""

@@ -1,0 +1,422 @@
+from __future__ import annotations
+
+import datetime
+import http.client
+import json
+import os
+import pwd
+import socket
+import ssl
+import stat
+import threading
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from agent.config import Address, HttpAuthoritySettings, HttpSettings
+from agent.errors import ConfigurationInvalid, StationBusy
+from agent.links import http_server
+from agent.links.http_server import HttpServer, bind_tcp, bind_unix, peer_uid, tls_context
+from agent.links.listener import Listener
+from agent.model import BATCH_LINES_MAX
+from tests.unit.links.station_double import StationDouble
+
+ME = f"technician:{pwd.getpwuid(os.getuid()).pw_name}"
+JOSE = {"Content-Type": "application/jose"}
+TOKEN = {"Authorization": "Bearer right"}
+
+
+class UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=20)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(20)
+        self.sock.connect(str(self._path))
+
+
+def health(path: Path) -> int:
+    connection = UnixConnection(path)
+    status, _ = ask(connection, "GET", "/healthz")
+    connection.close()
+    return status
+
+
+def ask(
+    connection: http.client.HTTPConnection, method: str, path: str, **more: Any
+) -> tuple[int, bytes]:
+    connection.request(method, path, **more)
+    answer = connection.getresponse()
+    return answer.status, answer.read()
+
+
+Starter = Callable[..., tuple[HttpServer, StationDouble]]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Starter]:
+    servers: list[HttpServer] = []
+
+    def starter(**http: Any) -> tuple[HttpServer, StationDouble]:
+        station = StationDouble()
+        http.setdefault("socket", tmp_path / "agent.sock")
+        http.setdefault("listen", None)
+        http.setdefault("authority", None)
+        settings = types.SimpleNamespace(http=HttpSettings.model_construct(**http))
+        server = HttpServer(station, settings)  # type: ignore[arg-type]  # what the server asks of them
+        server.start()
+        servers.append(server)
+        return server, station
+
+    yield starter
+    for server in servers:
+        server.stop()
+
+
+def test_the_socket_is_for_owner_and_group_whatever_the_umask(start: Starter, tmp_path: Path):
+    before = os.umask(0)
+    try:
+        start()
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "agent.sock").stat().st_mode) == 0o660
+
+
+def test_a_strict_umask_does_not_lock_the_group_out(start: Starter, tmp_path: Path):
+    before = os.umask(0o077)
+    try:
+        start()
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "agent.sock").stat().st_mode) == 0o660
+
+
+def test_the_actor_is_the_uid_that_the_kernel_names(start: Starter, tmp_path: Path):
+    _, station = start()
+    connection = UnixConnection(tmp_path / "agent.sock")
+    assert ask(connection, "POST", "/v1/jobs/job-1/hold", headers=TOKEN)[0] == 200
+    assert station.acts == [("hold", "job-1", {}, ME)]
+    connection.close()
+
+
+def test_the_peer_s_uid_is_read_unsigned():
+    here, there = socket.socketpair()
+    with here, there:
+        assert peer_uid(here) == os.getuid()
+
+
+def test_a_dead_agent_s_socket_is_replaced(start: Starter, tmp_path: Path):
+    dead = socket.socket(socket.AF_UNIX)
+    dead.bind(str(tmp_path / "agent.sock"))
+    dead.close()
+    start()
+    assert health(tmp_path / "agent.sock") == 200
+
+
+def test_a_live_agent_s_socket_is_never_taken_away(start: Starter, tmp_path: Path):
+    start()
+    with pytest.raises(StationBusy, match="answers"):
+        start()
+    assert health(tmp_path / "agent.sock") == 200
+
+
+def test_a_live_agent_with_a_full_queue_is_live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(http_server, "PROBE_TIMEOUT_S", 0.01)
+    path = tmp_path / "agent.sock"
+    with socket.socket(socket.AF_UNIX) as busy:
+        busy.bind(str(path))
+        busy.listen(0)
+        waiting = [socket.socket(socket.AF_UNIX) for _ in range(3)]
+        for each in waiting:
+            each.setblocking(False)
+            each.connect_ex(str(path))
+        with pytest.raises(StationBusy):
+            bind_unix(path)
+        assert path.is_socket()
+        for each in waiting:
+            each.close()
+
+
+@pytest.mark.parametrize("make", [Path.touch, Path.mkdir])
+def test_what_is_no_socket_is_never_removed(tmp_path: Path, make: Callable[[Path], None]):
+    make(tmp_path / "agent.sock")
+    with pytest.raises(ConfigurationInvalid, match=r"http\.socket"):
+        bind_unix(tmp_path / "agent.sock")
+    assert (tmp_path / "agent.sock").exists()
+
+
+def test_a_path_too_long_for_a_socket_is_one_clear_line(tmp_path: Path):
+    with pytest.raises(ConfigurationInvalid, match="107 bytes"):
+        bind_unix(tmp_path / ("x" * 200))
+
+
+def test_a_stopped_server_takes_its_own_socket_away_and_no_other(start: Starter, tmp_path: Path):
+    server, _ = start()
+    server.stop()
+    assert not (tmp_path / "agent.sock").exists()
+    server, _ = start()
+    (tmp_path / "agent.sock").unlink()
+    other = bind_unix(tmp_path / "agent.sock")
+    server.stop()
+    assert (tmp_path / "agent.sock").is_socket()
+    other.close()
+
+
+def test_loopback_needs_the_token_for_the_technician_only(start: Starter):
+    server, station = start(listen=Address("127.0.0.1", 0))
+    _, port = server.addresses(Listener.LOOPBACK)[0]
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    assert ask(connection, "GET", "/v1/jobs")[0] == 401
+    assert ask(connection, "GET", "/v1/jobs", headers=TOKEN)[0] == 200
+    assert ask(connection, "GET", "/v1/status")[0] == 200
+    assert ask(connection, "POST", "/v1/messages", body=b"good", headers=JOSE)[0] == 201
+    assert ask(connection, "GET", "/v1/status", headers={"Host": "evil.example"})[0] == 421
+    assert list(station.intake.known) == [b"good"]
+    connection.close()
+
+
+def test_a_taken_port_is_one_clear_line(start: Starter, tmp_path: Path):
+    with (
+        socket.create_server(("127.0.0.1", 0)) as other,
+        pytest.raises(ConfigurationInvalid, match=r"http\.listen: 127"),
+    ):
+        start(listen=Address("127.0.0.1", other.getsockname()[1]))
+    assert not (tmp_path / "agent.sock").exists()
+
+
+def test_localhost_is_bound():
+    bound = bind_tcp(Address("localhost", 0), "http.listen")
+    assert bound
+    for each in bound:
+        each.close()
+
+
+def test_what_is_no_http_gets_problem_details(start: Starter, tmp_path: Path):
+    start()
+    with socket.socket(socket.AF_UNIX) as line:
+        line.settimeout(20)
+        line.connect(str(tmp_path / "agent.sock"))
+        line.sendall(b"\x00\x01garbage\r\n\r\n")
+        answer = b"".join(iter(lambda: line.recv(65_536), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400")
+    assert b"application/problem+json" in head
+    assert json.loads(body)["type"] == "urn:print-agent:malformed"
+
+
+def test_a_head_that_drips_is_cut_off(
+    start: Starter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(http_server, "HEAD_TIMEOUT_S", 0.05)
+    start()
+    with socket.socket(socket.AF_UNIX) as line:
+        line.settimeout(20)
+        line.connect(str(tmp_path / "agent.sock"))
+        line.sendall(b"GET /healthz HT")
+        assert line.recv(1) == b""
+
+
+def test_a_line_stays_open_for_the_next_call_after_a_slow_head_was_in_time(
+    start: Starter, tmp_path: Path
+):
+    start()
+    connection = UnixConnection(tmp_path / "agent.sock")
+    for _ in range(3):
+        assert ask(connection, "GET", "/healthz")[0] == 200
+    connection.close()
+
+
+def test_a_refused_body_that_goes_on_is_read_to_its_end_so_that_the_answer_arrives(
+    start: Starter, tmp_path: Path
+):
+    _, station = start()
+    connection = UnixConnection(tmp_path / "agent.sock")
+    lines = b"good\n" * (BATCH_LINES_MAX + 1) + b"x" * 4_000_000
+    status, body = ask(
+        connection,
+        "POST",
+        "/v1/messages",
+        body=lines,
+        headers={"Content-Type": "application/jose-seq"},
+    )
+    assert (status, json.loads(body)["type"]) == (413, "urn:print-agent:too-large")
+    assert ask(connection, "GET", "/healthz")[0] == 200
+    assert station.failures == []
+    connection.close()
+
+
+def test_a_refused_body_without_end_is_cut_off(
+    start: Starter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(http_server, "UNREAD_BYTES_MAX", 200_000)
+    start()
+    with socket.socket(socket.AF_UNIX) as line:
+        line.settimeout(20)
+        line.connect(str(tmp_path / "agent.sock"))
+        line.sendall(
+            b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\n"
+            b"Content-Length: 100000000000\r\n\r\n"
+        )
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            line.sendall(b"x" * 50_000_000)
+
+
+def test_one_crowd_cannot_use_up_the_descriptors(
+    start: Starter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(http_server, "CONNECTIONS_MAX", 2)
+    server, _ = start(listen=Address("127.0.0.1", 0))
+    first, second, third = (UnixConnection(tmp_path / "agent.sock") for _ in range(3))
+    assert ask(first, "GET", "/healthz")[0] == 200
+    assert ask(second, "GET", "/healthz")[0] == 200
+    with pytest.raises((ConnectionError, http.client.BadStatusLine)):
+        ask(third, "GET", "/healthz")
+    _, port = server.addresses(Listener.LOOPBACK)[0]
+    other = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    assert ask(other, "GET", "/healthz")[0] == 200
+    for each in (first, second, third, other):
+        each.close()
+
+
+def test_events_arrive_and_end_with_the_server(start: Starter, tmp_path: Path):
+    server, station = start()
+    connection = UnixConnection(tmp_path / "agent.sock")
+    connection.request("GET", "/v1/events")
+    answer = connection.getresponse()
+    assert answer.getheader("Content-Type", "").startswith("text/event-stream")
+    assert answer.readline().startswith(b":")
+    assert answer.readline() == b"\n"
+    station.subscriptions[0].events.put({"type": "job", "job": "job-1", "event": "job-held"})
+    assert answer.readline() == b"event: job\n"
+    assert json.loads(answer.readline().removeprefix(b"data: "))["job"] == "job-1"
+    server.stop()
+    answer.read()
+    assert station.subscriptions[0].closed
+    connection.close()
+
+
+def test_a_call_under_way_is_answered_before_the_server_ends(start: Starter, tmp_path: Path):
+    server, station = start()
+    station.intake.wait_for = gate = threading.Event()
+    connection = UnixConnection(tmp_path / "agent.sock")
+    connection.request("POST", "/v1/messages", body=b"good", headers=JOSE)
+    ending = threading.Thread(target=server.stop)
+    ending.start()
+    gate.set()
+    assert connection.getresponse().status == 201
+    ending.join(20)
+    assert not ending.is_alive()
+    connection.close()
+
+
+# Mutual TLS
+
+
+class Authority:
+    """A certificate authority and what it signed, as PEM files."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder = folder
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        self.name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+        self.file = folder / f"{name}.pem"
+        self.file.write_bytes(self._sign(self.name, self.key, ca=True))
+
+    def _sign(self, name: x509.Name, key: ec.EllipticCurvePrivateKey, *, ca: bool) -> bytes:
+        now = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(self.name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now)
+            .not_valid_after(now.replace(year=2120))
+            .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+            .sign(self.key, hashes.SHA256())
+        )
+        return certificate.public_bytes(serialization.Encoding.PEM)
+
+    def issue(self, name: str) -> tuple[Path, Path]:
+        key = ec.generate_private_key(ec.SECP256R1())
+        certificate, private = self.folder / f"{name}.crt", self.folder / f"{name}.key"
+        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+        certificate.write_bytes(self._sign(subject, key, ca=False))
+        private.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+        return certificate, private
+
+
+def authority_settings(ours: Authority) -> HttpAuthoritySettings:
+    cert, key = ours.issue("server")
+    return HttpAuthoritySettings.model_construct(
+        listen=Address("127.0.0.1", 0), cert=cert, key=key, client_ca=ours.file
+    )
+
+
+def client_context(ours: Authority, pair: tuple[Path, Path] | None) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=str(ours.file))
+    if pair is not None:
+        context.load_cert_chain(*pair)
+    return context
+
+
+def test_mutual_tls_serves_the_authority_s_calls_to_its_certificates_only(
+    start: Starter, tmp_path: Path
+):
+    ours, others = Authority(tmp_path, "ours"), Authority(tmp_path, "others")
+    server, station = start(authority=authority_settings(ours))
+    _, port = server.addresses(Listener.AUTHORITY)[0]
+
+    def connect(pair: tuple[Path, Path] | None) -> http.client.HTTPSConnection:
+        return http.client.HTTPSConnection(
+            "localhost", port, timeout=20, context=client_context(ours, pair)
+        )
+
+    good = connect(ours.issue("client"))
+    assert ask(good, "POST", "/v1/messages", body=b"good", headers=JOSE)[0] == 201
+    assert ask(good, "GET", "/v1/receipts")[0] == 200
+    assert ask(good, "GET", "/healthz")[0] == 200
+    assert ask(good, "GET", "/v1/jobs", headers=TOKEN)[0] == 404
+    assert ask(good, "GET", "/v1/status")[0] == 404
+    good.close()
+    for pair in (None, others.issue("stranger")):
+        connection = connect(pair)
+        with pytest.raises((ssl.SSLError, ConnectionError, http.client.BadStatusLine)):
+            ask(connection, "POST", "/v1/messages", body=b"good-2", headers=JOSE)
+        connection.close()
+    assert list(station.intake.known) == [b"good"]
+
+
+@pytest.mark.parametrize("key", ["cert", "key", "client_ca"])
+@pytest.mark.parametrize("content", [None, b"no PEM"])
+def test_a_bad_tls_file_is_one_clear_line_and_nothing_listens(
+    start: Starter, tmp_path: Path, key: str, content: bytes | None
+):
+    settings = authority_settings(Authority(tmp_path, "ours"))
+    bad = tmp_path / "bad.pem"
+    if content is not None:
+        bad.write_bytes(content)
+    with pytest.raises(ConfigurationInvalid, match=r"http\.authority\."):
+        start(authority=settings.model_copy(update={key: bad}))
+    assert not (tmp_path / "agent.sock").exists()
+
+
+def test_old_tls_is_not_spoken(tmp_path: Path):
+    context = tls_context(authority_settings(Authority(tmp_path, "ours")))
+    assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
+    assert context.verify_mode is ssl.CERT_REQUIRED
