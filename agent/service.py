@@ -19,7 +19,13 @@ from agent.clock import Clock, SystemClock, boot_id
 from agent.composer import Composer
 from agent.config import BookCheck, Driver, Flow, PrinterSettings, Settings
 from agent.config import Transport as Line
-from agent.crypto.keys import TrustStore, load_station_keys, load_trust
+from agent.crypto.keys import (
+    StationKeys,
+    TrustStore,
+    load_station_keys,
+    load_trust,
+    sync_directory,
+)
 from agent.crypto.receipts import ReceiptSigner
 from agent.drivers.profile import Profile, load_profile
 from agent.drivers.transport import (
@@ -80,6 +86,36 @@ def hold_state_directory(settings: Settings) -> Iterator[None]:
         os.close(descriptor)
 
 
+def open_journal(settings: Settings, *, clock: Clock) -> tuple[Journal, StationKeys]:
+    """The journal, signed by the station's keys; a rotated key takes over from the one before.
+
+    Raises:
+        ConfigurationInvalid: The keys cannot be read, or are not this journal's.
+        JournalDamaged: The journal cannot be trusted.
+    """
+    keys = load_station_keys(settings.keys.station, sealed=settings.keys.sealed)
+    path = journal_path(settings)
+    signing = keys.signing
+    if path.exists():
+        connection = open_connection(path)
+        last = start.last_signer_kid(Reader(connection))
+        connection.close()
+        if last is not None:
+            signing = keys.signer(last) or signing
+    else:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        sync_directory(path.parent)
+    journal = Journal.open(
+        path,
+        signer=ReceiptSigner(signing),
+        station_id=settings.station.id,
+        authority_id=settings.authority.id,
+        clock=clock,
+    )
+    start.take_signer(journal, ReceiptSigner(keys.signing), public_jwks=keys.public_jwks())
+    return journal, keys
+
+
 class TrustInForce:
     """The trust store of the file, or of the journal once a `trust` directive came."""
 
@@ -120,9 +156,8 @@ class Service:
             name: load_profile(printer.profile, printer.overrides)
             for name, printer in settings.printers.items()
         }
-        self.keys = load_station_keys(settings.keys.station, sealed=settings.keys.sealed)
         trust = load_trust(settings.authority.trust)
-        journal = self._open_journal()
+        journal, self.keys = open_journal(settings, clock=self.clock)
         self.reserve = Reserve(settings.station.state_dir / "reserve")
         self.reserve.keep()
         self.commits = GroupCommit(journal, failed=self.fail, make_room=self.reserve.release)
@@ -180,27 +215,6 @@ class Service:
             failed=self.fail,
             has_room=self.reserve.has_room,
         )
-
-    def _open_journal(self) -> Journal:
-        path = journal_path(self.settings)
-        signing = self.keys.signing
-        if path.exists():
-            connection = open_connection(path)
-            last = start.last_signer_kid(Reader(connection))
-            connection.close()
-            if last is not None:
-                signing = self.keys.signer(last) or signing
-        journal = Journal.open(
-            path,
-            signer=ReceiptSigner(signing),
-            station_id=self.settings.station.id,
-            authority_id=self.settings.authority.id,
-            clock=self.clock,
-        )
-        start.take_signer(
-            journal, ReceiptSigner(self.keys.signing), public_jwks=self.keys.public_jwks()
-        )
-        return journal
 
     def _composer(self, printer: PrinterSettings, profile: Profile) -> Composer:
         return Composer(

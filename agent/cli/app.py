@@ -405,6 +405,55 @@ def journal_verify(config: Config = None, as_json: Json = False) -> None:
     raise typer.Exit(1 if report.faults else 0)
 
 
+@journal_app.command("backup")
+def journal_backup(
+    target: Annotated[Path, typer.Argument(metavar="FILE")], config: Config = None
+) -> None:
+    """Copies the journal, also while the agent prints."""
+    from agent.backup import backup_journal
+
+    backup_journal(_settings(config), target)
+    sys.stdout.write(f"{target}: written\n")
+
+
+@journal_app.command("restore")
+def journal_restore(
+    source: Annotated[Path, typer.Argument(metavar="FILE")], config: Config = None
+) -> None:
+    """Puts a backup in place; printing then waits for the authority's `resume`."""
+    from agent.backup import restore_journal
+
+    aside = restore_journal(_settings(config), source)
+    if aside is not None:
+        sys.stdout.write(f"the journal until now is kept as {aside}\n")
+    sys.stdout.write("restored; messages are taken, printing waits for the authority's `resume`\n")
+
+
+@keys_app.command("rotate")
+def keys_rotate(
+    overlap_days: Annotated[
+        int, typer.Option(help="how long messages to the old key are taken")
+    ] = 30,
+    config: Config = None,
+) -> None:
+    """New keys while the agent is stopped; its next start announces them (`keys-rotated`)."""
+    from agent.clock import SystemClock
+    from agent.crypto.keys import load_station_keys, replace_station_keys
+    from agent.service import hold_state_directory, open_journal
+
+    settings = _settings(config)
+    with hold_state_directory(settings):
+        journal, _ = open_journal(settings, clock=SystemClock())
+        journal.close()
+        keys = load_station_keys(settings.keys.station)
+        replace_station_keys(
+            settings.keys.station, keys.rotate(SystemClock().now(), overlap_days * 86_400)
+        )
+        journal, keys = open_journal(settings, clock=SystemClock())
+        journal.close()
+    _print_json(keys.public_jwks())
+
+
 @keys_app.command("init")
 def keys_init(config: Config = None) -> None:
     """Makes the station's keys; never overwrites."""
