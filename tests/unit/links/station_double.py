@@ -39,6 +39,7 @@ class IntakeDouble:
         self.full = False
         self.bug: Exception | None = None
         self.wait_for: threading.Event | None = None
+        self.begun = threading.Event()
 
     def take(self, raw: bytes) -> Answer:
         return next(self.take_many([raw]))
@@ -48,6 +49,7 @@ class IntakeDouble:
             yield self._answer(raw)
 
     def _answer(self, raw: bytes) -> Answer:
+        self.begun.set()
         if self.wait_for is not None:
             assert self.wait_for.wait(20)
         if self.bug is not None:

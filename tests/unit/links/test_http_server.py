@@ -308,6 +308,7 @@ def test_a_call_under_way_is_answered_before_the_server_ends(start: Starter, tmp
     station.intake.wait_for = gate = threading.Event()
     connection = UnixConnection(tmp_path / "agent.sock")
     connection.request("POST", "/v1/messages", body=b"good", headers=JOSE)
+    assert station.intake.begun.wait(20)
     ending = threading.Thread(target=server.stop)
     ending.start()
     gate.set()
