@@ -80,14 +80,14 @@ class Day:
         authority.add_station(STATION, keys.public_jwks())
         self.authority = authority
 
-    def start_printer(self) -> VirtualPrinterClient:
-        """The virtual printer with its operator; it outlives the agent."""
+    def start_printer(self, *, presents: bool) -> VirtualPrinterClient:
+        """The virtual printer with its operator, who may present the books too; it outlives the agent."""
         return spawn(
             self.state / "virtual" / "main",
             speed=self.speed,
             agent_socket=self.socket,
             printer="main",
-            presents=True,
+            presents=presents,
         )
 
     def start_agent(self) -> None:
@@ -189,32 +189,39 @@ def _end_old_printer(directory: Path) -> None:
 
 
 def run_demo(directory: Path, *, books: int, speed: float, serve: bool) -> int:
-    """Runs the day; gives the exit code."""
-    console = Console()
+    """Runs the day, or leaves a station running to play with; gives the exit code."""
+    console = Console(soft_wrap=True)
     day = Day(directory.resolve(), books=books, speed=speed)
     day.prepare()
     console.print(
-        f"An authority and a station in {directory}; the virtual printer runs {speed:g} times faster than a real one."
+        f"An authority and a station in {directory}; the printer runs {speed:g} times faster than a real one."
     )
-    printer = day.start_printer()
+    printer = day.start_printer(presents=not serve)
     day.start_agent()
     try:
         accepted = day.authorize()
         console.print(f"{accepted} signed authorizations accepted, each durable before its answer.")
-        _work(day, printer, console)
-        problems = _sum_up(day, printer, console, accepted)
         if serve:
-            console.print(
-                f"The station goes on: try  print-agent status --config {directory / 'station.toml'}   (Ctrl-C ends it)"
-            )
-            assert day.process is not None
-            day.process.wait()
+            return _serve(day, console)
+        _work(day, printer, console)
+        return 1 if _sum_up(day, printer, console, accepted) else 0
     finally:
         if day.process is not None and day.process.poll() is None:
             day.stop_agent()
         printer.quit()
         printer.close()
-    return 1 if problems else 0
+
+
+def _serve(day: Day, console: Console) -> int:
+    console.print("The station is yours. In another terminal:")
+    console.print(f"  export PRINT_AGENT_CONFIG={day.directory / 'station.toml'}")
+    console.print("  print-agent jobs     # present one of the books: print-agent present X00000A")
+    console.print("Ctrl-C ends it.")
+    assert day.process is not None
+    try:
+        return day.process.wait()
+    except KeyboardInterrupt:
+        return 0
 
 
 def _work(day: Day, printer: VirtualPrinterClient, console: Console) -> None:
