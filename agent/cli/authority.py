@@ -2,144 +2,484 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import random
+import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agent.cli.options import Json, UnusedConfig
 from agent.clock import SystemClock, random_name
-from agent.errors import ConfigurationInvalid
-from agent.model import Action
+from agent.errors import ConfigurationInvalid, PrintAgentError
+from agent.model import BATCH_LINES_MAX, Action
 
-authority_app = typer.Typer(no_args_is_help=True, help="A small reference authority for trials.")
+if TYPE_CHECKING:
+    from agent.authority import Audit, Authority, Entry
 
-Directory = Annotated[Path, typer.Argument(metavar="DIR", help="the authority's folder")]
-Station = Annotated[str, typer.Option(help="the station's id")]
-DAY_S = 86_400
+authority = typer.Typer(no_args_is_help=True, help="A small reference authority.")
+
+Directory = Annotated[
+    Path, typer.Argument(metavar="DIR", help="The authority's folder.", show_default=False)
+]
+Station = Annotated[
+    str, typer.Option("--station", metavar="ID", help="The station's id.", show_default=False)
+]
+Moment = Annotated[
+    str,
+    typer.Option(metavar="WHEN", help="12h, 30d from now, or a NumericDate.", show_default=True),
+]
+OptionalMoment = Annotated[
+    str | None, typer.Option(metavar="WHEN", help="As --exp.", show_default=False)
+]
+SECONDS_OF = {"h": 3_600, "d": 86_400}
+
+# What CONTRACT section 3.3 asks of each action: needed claims, and those that may be given.
+_NEEDED = {
+    Action.REVOKE: ("job", "reason"),
+    Action.HOLD: ("job", "reason"),
+    Action.RELEASE: ("job", "reason"),
+    Action.TRANSFER: ("job", "to"),
+    Action.RETIRE: ("reason",),
+    Action.ACKNOWLEDGE: ("through", "head"),
+    Action.TRUST: ("version",),
+    Action.RESUME: ("through", "head", "printed"),
+}
+_OPTIONAL = {Action.TRUST: ("jwks",)}
 
 
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigurationInvalid(
-            f"{path}: cannot be read as JSON ({type(error).__name__})"
-        ) from error
-
-
-@authority_app.command("init")
+@authority.command("init")
 def authority_init(
-    directory: Directory, authority_id: Annotated[str, typer.Option("--id")]
+    directory: Directory,
+    authority_id: Annotated[
+        str, typer.Option("--id", metavar="ID", help="The authority's id.", show_default=False)
+    ],
+    config: UnusedConfig = None,  # noqa: ARG001 - every command takes it
 ) -> None:
-    """Makes an authority and its public trust.jwks."""
+    """Makes an authority; its public keys, for the station's trust.jwks, are in DIR/trust.jwks."""
     from agent.authority import Authority
 
-    authority = Authority.create(directory, authority_id)
+    made = Authority.create(directory, authority_id)
     trust = directory / "trust.jwks"
-    trust.write_text(json.dumps(authority.trust_jwks(), indent=1) + "\n", encoding="utf-8")
+    trust.write_text(json.dumps(made.trust_jwks(), indent=1) + "\n", encoding="utf-8")
     sys.stdout.write(f"{trust}\n")
 
 
-@authority_app.command("authorize")
+@authority.command("authorize")
 def authority_authorize(
     directory: Directory,
     station: Station,
-    book: Annotated[list[str], typer.Option(help="a book's number; again for the next entry")],
+    book: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NUMBER", help="A blank book; again for the next entry.", show_default=False
+        ),
+    ],
     station_keys: Annotated[
-        Path | None, typer.Option(help="the station's public keys, the first time")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="What the station's `keys show` prints; once, it is kept.",
+            show_default=False,
+        ),
     ] = None,
     document: Annotated[
-        Path | None, typer.Option(help="the travel document as JSON; absent: somebody invented")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The travel document, JSON; without MRZ if you like.",
+            show_default=False,
+        ),
     ] = None,
-    job: Annotated[str | None, typer.Option(help="the job's id")] = None,
-    days: Annotated[int, typer.Option(help="how long it may be printed")] = 30,
-    priority: Annotated[int, typer.Option()] = 50,
-    application: Annotated[str | None, typer.Option()] = None,
+    invented: Annotated[
+        bool, typer.Option("--random", help="For somebody who does not exist, SPECIMEN.")
+    ] = False,
+    count: Annotated[
+        int,
+        typer.Option(
+            min=1, max=BATCH_LINES_MAX, help="How many, with --random; book numbers count up."
+        ),
+    ] = 1,
+    exp: Moment = "30d",
+    nbf: OptionalMoment = None,
+    priority: Annotated[int, typer.Option(min=1, max=100, help="Higher first.")] = 50,
+    application: Annotated[
+        str | None,
+        typer.Option(metavar="NUMBER", help="The number that staff see.", show_default=False),
+    ] = None,
+    jti: Annotated[
+        str | None, typer.Option(metavar="ID", help="The job's id.", show_default=False)
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="A file for each, JTI.jws, instead of a line.", show_default=False
+        ),
+    ] = None,
+    config: UnusedConfig = None,  # noqa: ARG001 - every command takes it
 ) -> None:
-    """Signs a print authorization to standard output."""
-    from agent.authority import Authority, random_document
+    """Signs print authorizations; they go to standard output, one a line."""
+    from agent.authority import random_document
 
-    authority = Authority.load(directory)
+    if invented == (document is not None):
+        raise typer.BadParameter("give either --document FILE or --random")
+    if count > 1 and (document is not None or jti is not None):
+        raise typer.BadParameter("--count goes with --random, and without --jti")
+    if len(book) > 4:
+        raise typer.BadParameter("an authorization has up to four books")
+    issuer = _authority(directory)
     if station_keys is not None:
-        authority.add_station(station, _read_json(station_keys))
+        issuer.add_station(station, _read_object(station_keys))
     now = SystemClock().now()
-    made = _read_json(document) if document else random_document(book[0], random.SystemRandom())
-    made.pop("mrz", None)
-    message = authority.authorize(
-        station,
-        books=[(number, made) for number in book],
-        jti=job or f"job-{random_name()}",
-        exp=now + days * DAY_S,
-        now=now,
-        priority=priority,
-        application=application,
-    )
-    sys.stdout.write(message + "\n")
+    given = None if document is None else _read_document(document, books=len(book))
+    for index in range(count):
+        numbers = [_counted_up(number, index) for number in book]
+        name = jti or f"job-{random_name()}"
+        message = _signed(
+            issuer,
+            station,
+            numbers=numbers,
+            document=given or random_document(numbers[0], random.SystemRandom()),
+            jti=name,
+            exp=_moment(exp, now=now),
+            nbf=None if nbf is None else _moment(nbf, now=now),
+            now=now,
+            priority=priority,
+            application=application,
+        )
+        if out is None:
+            sys.stdout.write(message + "\n")
+        else:
+            sys.stdout.write(f"{_write_message(out, name, message)}\n")
 
 
-@authority_app.command("direct")
+def _signed(
+    issuer: Authority,
+    station: str,
+    *,
+    numbers: list[str],
+    document: dict[str, Any],
+    **claims: Any,
+) -> str:
+    if len(numbers) > 1:
+        # Each book has an MRZ of its own.
+        document = {name: value for name, value in document.items() if name != "mrz"}
+    try:
+        return issuer.authorize(station, books=[(number, document) for number in numbers], **claims)
+    except KeyError as error:
+        raise PrintAgentError(f"the document has no {error.args[0]}") from None
+    except (TypeError, ValueError, AttributeError):
+        # What is wrong with it could be told only by repeating it.
+        raise PrintAgentError(
+            "no MRZ can be written for this document: check its fields against Doc 9303-4"
+        ) from None
+
+
+def _write_message(folder: Path, name: str, message: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.jws"
+    # The inbox takes a file once it has its final name.
+    fresh = path.with_suffix(".new")
+    fresh.write_text(message + "\n", encoding="ascii")
+    fresh.replace(path)
+    return path
+
+
+def _counted_up(number: str, index: int) -> str:
+    if index == 0:
+        return number
+    match = re.fullmatch(r"(.*?)([0-9]+)", number)
+    if match is None:
+        raise typer.BadParameter(f"with --count, book {number!r} must end in digits")
+    digits = str(int(match[2]) + index).rjust(len(match[2]), "0")
+    if len(digits) > len(match[2]):
+        raise typer.BadParameter(f"counting up from book {number!r} runs out of digits")
+    return match[1] + digits
+
+
+@authority.command("direct")
 def authority_direct(
     directory: Directory,
-    action: Annotated[Action, typer.Argument(help="what to direct")],
+    action: Annotated[Action, typer.Argument(help="What to direct.", show_default=False)],
     station: Station,
-    job: Annotated[str | None, typer.Option()] = None,
-    reason: Annotated[str, typer.Option()] = "by the reference authority",
-    to: Annotated[str | None, typer.Option()] = None,
-    through: Annotated[int | None, typer.Option()] = None,
-    head: Annotated[str | None, typer.Option()] = None,
-    printed: Annotated[list[str] | None, typer.Option()] = None,
-    version: Annotated[int | None, typer.Option()] = None,
-    jwks: Annotated[Path | None, typer.Option()] = None,
-    days: Annotated[int, typer.Option()] = 30,
+    job: Annotated[str | None, typer.Option(metavar="ID", show_default=False)] = None,
+    reason: Annotated[str | None, typer.Option(metavar="TEXT", show_default=False)] = None,
+    to: Annotated[str | None, typer.Option(metavar="STATION", show_default=False)] = None,
+    through: Annotated[int | None, typer.Option(min=0, metavar="SEQ", show_default=False)] = None,
+    head: Annotated[str | None, typer.Option(metavar="HASH", show_default=False)] = None,
+    printed: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID", help="A job; again for the next.", show_default=False),
+    ] = None,
+    version: Annotated[int | None, typer.Option(min=1, show_default=False)] = None,
+    jwks: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="The new trust store; else this authority's.", show_default=False
+        ),
+    ] = None,
+    exp: Moment = "30d",
+    config: UnusedConfig = None,  # noqa: ARG001 - every command takes it
 ) -> None:
     """Signs a directive to standard output."""
-    from agent.authority import Authority
-
     claims: dict[str, Any] = {
         "job": job,
+        "reason": reason,
         "to": to,
         "through": through,
         "head": head,
+        "printed": printed or ([] if action is Action.RESUME else None),
         "version": version,
+        "jwks": None if jwks is None else _read_object(jwks),
     }
-    if action in (Action.REVOKE, Action.HOLD, Action.RELEASE, Action.TRANSFER, Action.RETIRE):
-        claims["reason"] = reason
-    if action is Action.RESUME:
-        claims["printed"] = printed or []
-    if jwks is not None:
-        claims["jwks"] = _read_json(jwks)
-    now = SystemClock().now()
     given = {name: value for name, value in claims.items() if value is not None}
+    if action is not Action.RETIRE and "reason" in _NEEDED[action]:
+        given.setdefault("reason", "by the reference authority")
+    _check_claims(action, given)
+    now = SystemClock().now()
     sys.stdout.write(
-        Authority.load(directory).direct(station, action, exp=now + days * DAY_S, now=now, **given)
+        _authority(directory).direct(station, action, exp=_moment(exp, now=now), now=now, **given)
         + "\n"
     )
 
 
-@authority_app.command("verify")
+def _check_claims(action: Action, given: Mapping[str, Any]) -> None:
+    needed, optional = _NEEDED[action], _OPTIONAL.get(action, ())
+    for name in needed:
+        if name not in given:
+            raise typer.BadParameter(f"{action} needs --{name}")
+    for name in given:
+        if name not in (*needed, *optional):
+            raise typer.BadParameter(f"{action} has no --{name}")
+
+
+@authority.command("verify")
 def authority_verify(
-    directory: Directory,
-    file: Annotated[Path, typer.Argument(help="receipts, one a line; - for standard input")],
-    station: Station,
-    job: Annotated[str | None, typer.Option(help="what became of this job")] = None,
-    book: Annotated[str | None, typer.Option(help="what became of this book")] = None,
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="Receipts, one a line; - for standard input.", show_default=False
+        ),
+    ],
+    keys: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The station's public keys when its chain began.",
+            show_default=False,
+        ),
+    ] = None,
+    authority_dir: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="An authority: its keys of the station, and what it issued.",
+            show_default=False,
+        ),
+    ] = None,
+    station: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID", help="Else the one that the first receipt names.", show_default=False
+        ),
+    ] = None,
+    job: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="What became of this job?", show_default=False),
+    ] = None,
+    book: Annotated[
+        str | None,
+        typer.Option(metavar="NUMBER", help="What became of this book?", show_default=False),
+    ] = None,
+    day: Annotated[
+        str | None,
+        typer.Option(
+            metavar="YYYY-MM-DD", help="What did people do on this day (UTC)?", show_default=False
+        ),
+    ] = None,
+    as_json: Json = False,
+    config: UnusedConfig = None,  # noqa: ARG001 - every command takes it
 ) -> None:
-    """Proves a chain of receipts with the public keys alone."""
+    """Proves a chain of receipts, and answers from it."""
+    if keys is None and authority_dir is None:
+        raise typer.BadParameter("give --keys FILE or --authority-dir DIR")
+    asked_day = None if day is None else _day(day)
+    receipts = _read_receipts(file)
+    name = station or _station_of(receipts)
+    audit = _audit(receipts, name, keys=keys, authority_dir=authority_dir)
+    asked = [value for value in (job, book, asked_day) if value is not None]
+    entries = [
+        entry
+        for entry in audit.entries
+        if (job is None or entry.job == job)
+        and (book is None or entry.book == book)
+        and (asked_day is None or entry in audit.acts(asked_day))
+    ]
+    shown = entries if asked else []
+    if as_json:
+        _say_audit_json(name, audit, shown, job=job)
+    else:
+        _say_audit(name, audit, shown, asked=bool(asked))
+    if not audit.is_whole():
+        raise PrintAgentError(
+            f"the chain of {name} is BROKEN: {len(audit.faults)} breaks, {len(audit.never_issued)} jobs that nobody issued"
+        )
+
+
+def _audit(
+    receipts: list[str], station: str, *, keys: Path | None, authority_dir: Path | None
+) -> Audit:
+    from agent.authority import Audit
+    from agent.crypto.receipts import ChainVerifier, public_keys
+
+    issuer = None if authority_dir is None else _authority(authority_dir)
+    if issuer is not None and keys is not None:
+        issuer.add_station(station, _read_object(keys))
+    if issuer is not None:
+        return issuer.verify(station, receipts)
+    assert keys is not None
+    try:
+        # Behind a rotated key stands the older one, with which the chain began.
+        first = dict(list(public_keys(_read_object(keys)).items())[-1:])
+    except ValueError as error:
+        raise ConfigurationInvalid(f"{keys}: {error}") from None
+    # Without an authority's list every accepted job counts as issued.
+    accepted = [
+        claims["job"]
+        for claims, _ in map(ChainVerifier(station, first).follow, receipts)
+        if claims is not None and claims["event"] == "job-accepted"
+    ]
+    return Audit.of(
+        receipts,
+        station_id=station,
+        authority_id=_claims(receipts[0]).get("aud", "") if receipts else "",
+        keys=first,
+        issued=accepted,
+    )
+
+
+def _say_audit(station: str, audit: Audit, shown: list[Entry], *, asked: bool) -> None:
+    from agent.cli.output import Column, Styled, moment, say, say_table
+
+    if shown:
+        rows = [
+            [
+                str(entry.seq),
+                moment(entry.iat),
+                entry.event,
+                entry.job or "-",
+                entry.book or "-",
+                entry.state or "-",
+                entry.actor or "-",
+            ]
+            for entry in shown
+        ]
+        names = ("SEQ", "WHEN", "EVENT", "JOB", "BOOK", "STATE", "BY")
+        say_table([Column(name, folds=name in ("JOB", "BY")) for name in names], rows)
+    elif asked:
+        say("the chain says nothing about it")
+    for fault in audit.faults:
+        say(Styled(f"! {fault.detail}", "red"))
+    for job_id in audit.never_issued:
+        say(Styled(f"! job {job_id} was accepted, but never issued", "red"))
+    for job_id in audit.never_accepted:
+        say(Styled(f"? job {job_id} was issued, and is not accepted so far", "yellow"))
+    if audit.is_whole():
+        say(f"{len(audit.entries)} receipts of {station}: ", Styled("the chain is whole", "green"))
+        say(f"acknowledge it with --through {audit.through} --head={audit.head}")
+
+
+def _say_audit_json(station: str, audit: Audit, shown: list[Entry], *, job: str | None) -> None:
+    from agent.cli.output import say_json
+
+    say_json(
+        {
+            "station": station,
+            "whole": audit.is_whole(),
+            "receipts": len(audit.entries),
+            "through": audit.through,
+            "head": audit.head,
+            "faults": [{"seq": fault.seq, "detail": fault.detail} for fault in audit.faults],
+            "never_issued": list(audit.never_issued),
+            "never_accepted": list(audit.never_accepted),
+            "job_state": None if job is None else audit.job_state(job),
+            "entries": [
+                {
+                    "seq": entry.seq,
+                    "iat": entry.iat,
+                    "event": entry.event,
+                    "job": entry.job,
+                    "state": entry.state,
+                    "book": entry.book,
+                    "actor": entry.actor,
+                    "evidence": dict(entry.evidence),
+                    "note": entry.note,
+                }
+                for entry in shown
+            ],
+        }
+    )
+
+
+def _authority(directory: Path) -> Authority:
     from agent.authority import Authority
 
-    text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="ascii")
-    audit = Authority.load(directory).verify(station, text.split())
-    entries = audit.job(job) if job else audit.book(book) if book else []
-    for entry in entries:
-        sys.stdout.write(
-            f"{entry.seq}\t{entry.event}\t{entry.job or '-'}\t{entry.state or '-'}\t{entry.book or '-'}\t{entry.actor or '-'}\n"
-        )
-    for fault in audit.faults:
-        sys.stdout.write(f"! {fault.seq}: {fault.detail}\n")
-    sys.stdout.write(
-        f"{len(audit.entries)} receipts, {'the chain is whole' if audit.is_whole() else 'the chain is BROKEN'}\n"
-    )
-    raise typer.Exit(0 if audit.is_whole() else 1)
+    return Authority.load(directory)
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        told = error.strerror if isinstance(error, OSError) else "it is no JSON"
+        raise ConfigurationInvalid(f"{path}: {told}") from None
+    if not isinstance(found, dict):
+        raise ConfigurationInvalid(f"{path}: found no JSON object")
+    return found
+
+
+def _read_document(path: Path, *, books: int) -> dict[str, Any]:
+    document = _read_object(path)
+    if books > 1:
+        document.pop("mrz", None)
+    return document
+
+
+def _read_receipts(file: Path) -> list[str]:
+    try:
+        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="ascii")
+    except ValueError:
+        raise PrintAgentError(f"{file}: these are no receipts") from None
+    return text.split()
+
+
+def _claims(receipt: str) -> dict[str, Any]:
+    from agent.cli.message_commands import claims_of
+
+    return claims_of(receipt)
+
+
+def _station_of(receipts: list[str]) -> str:
+    name = _claims(receipts[0]).get("iss") if receipts else None
+    if not isinstance(name, str):
+        raise PrintAgentError("there is no receipt, so say --station ID")
+    return name
+
+
+def _moment(text: str, *, now: int) -> int:
+    match = re.fullmatch(r"([0-9]{1,16})([hd]?)", text, re.ASCII)
+    if match is None:
+        raise typer.BadParameter(f"{text!r} is no time: use 12h, 30d or a NumericDate")
+    number = int(match[1])
+    return now + number * SECONDS_OF[match[2]] if match[2] else number
+
+
+def _day(text: str) -> datetime.date:
+    try:
+        return datetime.datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=datetime.UTC).date()
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no day: use YYYY-MM-DD") from None

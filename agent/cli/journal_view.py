@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import apsw
 
+from agent.cli.client import RECEIPTS_LIMIT
 from agent.config import Settings
 from agent.crypto import jose
 from agent.crypto.receipts import encode_header
-from agent.errors import JournalDamaged, PrintAgentError
+from agent.errors import JournalDamaged, PrintAgentError, RequestRefused
 from agent.model import JobState
 from agent.queue import jobs
 from agent.queue.attempts import is_clear
 from agent.queue.journal import Reader
-from agent.queue.states import STOPPED, Phase, phases_of, state_of
+from agent.queue.states import NEEDS_PERSON, STOPPED, Phase, phases_of, state_of
 from agent.service import journal_path
-from agent.station import job_object
+from agent.station import JOBS_LIMIT_MAX, job_object
+
+NOT_RUNNING = "the agent does not run: start it with `print-agent run`"
 
 
 class JournalView:
@@ -25,77 +30,157 @@ class JournalView:
 
     Args:
         settings: The station's configuration.
+
+    Raises:
+        JournalDamaged: There is no journal, or it cannot be read.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        path = journal_path(settings)
-        if not path.is_file():
-            raise JournalDamaged(
-                f"{path}: there is no journal yet; start the agent with `print-agent run`"
-            )
+        self._path = journal_path(settings)
         try:
-            self._reader = Reader(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY))
-            self._reader.value("SELECT 1 FROM station")
+            found = self._path.is_file()
+        except PermissionError as error:
+            raise JournalDamaged(
+                f"{self._path}: this user may not read the journal; use sudo"
+            ) from error
+        if not found:
+            raise JournalDamaged(f"{self._path}: there is no journal yet, and {NOT_RUNNING}")
+        with self._reading():
+            connection = apsw.Connection(str(self._path), flags=apsw.SQLITE_OPEN_READONLY)
+            # One snapshot for all that is asked.
+            connection.execute("BEGIN")
+            self._reader = Reader(connection)
+            owner = self._reader.station("id", settings.station.id)
+        if owner != settings.station.id:
+            raise JournalDamaged(
+                f"{self._path}: the journal belongs to station {owner!r}, not {settings.station.id!r}"
+            )
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
         except apsw.Error as error:
-            raise JournalDamaged(f"{path}: the journal cannot be read ({error})") from error
+            raise JournalDamaged(
+                f"{self._path}: the journal cannot be read ({type(error).__name__}); it was left untouched"
+            ) from error
 
     def get(self, path: str) -> Any:
-        """The answer of a GET call, as far as the journal knows it."""
+        """The answer of a GET call, as far as the journal knows it.
+
+        Raises:
+            RequestRefused: As the running agent would.
+            JournalDamaged: The journal cannot be read.
+        """
         parts = urlsplit(path)
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
-        if parts.path == "/v1/jobs":
-            return self._jobs(query)
-        if parts.path.startswith("/v1/jobs/"):
-            return self._shown(jobs.require(self._reader, unquote(parts.path.rpartition("/")[2])))
-        if parts.path == "/v1/status":
-            return self._status()
-        if parts.path == "/v1/printers":
-            return []
-        raise PrintAgentError(f"{path} is not in the journal")
+        with self._reading():
+            if parts.path == "/v1/jobs":
+                return self._jobs(query)
+            if parts.path.startswith("/v1/jobs/"):
+                job_id = unquote(parts.path.removeprefix("/v1/jobs/"))
+                return self._shown(jobs.require(self._reader, job_id))
+            if parts.path == "/v1/status":
+                return self._status()
+            if parts.path == "/v1/printers":
+                return [self._printer(name) for name in self._settings.printers]
+        raise PrintAgentError(f"only the running agent knows this: {NOT_RUNNING}")
 
     def _shown(self, job: jobs.Job) -> dict[str, Any]:
         clear = job.phase not in STOPPED or is_clear(self._reader, job)
         return job_object(job, jobs.reasons_of(job, clear=clear))
 
     def _jobs(self, query: dict[str, str]) -> list[dict[str, Any]]:
-        after = jobs.require(self._reader, query["after"]).number if "after" in query else 0
-        phases = (
-            {phase.value for phase in phases_of(JobState(query["state"]))}
-            if "state" in query
-            else None
+        where, bindings = ["1"], list[Any]()
+        if "after" in query:
+            where.append("number > ?")
+            bindings.append(jobs.require(self._reader, query["after"]).number)
+        if "state" in query:
+            state = query["state"]
+            if state not in set(JobState):
+                raise RequestRefused(
+                    400, "malformed", f"state is {state!r}; allowed are {', '.join(JobState)}"
+                )
+            phases = phases_of(JobState(state))
+            where.append(f"phase IN ({', '.join('?' * len(phases))})")
+            bindings += [phase.value for phase in phases]
+        if "application" in query:
+            where.append("application = ?")
+            bindings.append(query["application"])
+        sql = (
+            f"SELECT * FROM jobs WHERE {' AND '.join(where)} ORDER BY number LIMIT {JOBS_LIMIT_MAX}"  # noqa: S608 - names of our own
         )
-        rows = self._reader.rows("SELECT * FROM jobs WHERE number > ? ORDER BY number", (after,))
-        found = [jobs.from_row(row) for row in rows if phases is None or row["phase"] in phases]
-        return [self._shown(job) for job in found[:1000]]
+        return [self._shown(jobs.from_row(row)) for row in self._reader.rows(sql, bindings)]
+
+    def _printer(self, name: str) -> dict[str, Any]:
+        row = self._reader.get("printers", name) or {}
+        serial = row.get("serial")
+        counter = None if serial is None else self._reader.get("counters", serial)
+        return {
+            "name": name,
+            "state": "stopped",
+            "reasons": ["offline"],
+            "profile": self._settings.printers[name].profile,
+            "model": row.get("model"),
+            "serial": serial,
+            "counter": None if counter is None else counter["value"],
+            "presented": None,
+            "job": None,
+            "detail": NOT_RUNNING,
+        }
 
     def _status(self) -> dict[str, Any]:
         counts = dict.fromkeys((state.value for state in JobState), 0)
+        needs_person = 0
         for row in self._reader.rows("SELECT phase, count(*) AS n FROM jobs GROUP BY phase"):
-            counts[state_of(Phase(row["phase"])).value] += row["n"]
+            phase = Phase(row["phase"])
+            counts[state_of(phase).value] += row["n"]
+            needs_person += row["n"] if phase in NEEDS_PERSON else 0
+        conditions = [{"name": "not-running", "detail": "start it with `print-agent run`"}]
+        if self._reader.station("rolled_back"):
+            conditions.append(
+                {
+                    "name": "journal-rolled-back",
+                    "detail": "printing waits for the authority's `resume`",
+                }
+            )
+        if self._reader.station("retired"):
+            conditions.append({"name": "retired", "detail": "this station prints nothing any more"})
         return {
             "station": self._settings.station.id,
+            "authority": self._settings.authority.id,
             "jobs": counts,
-            "printers": [],
+            "needs_person": needs_person,
+            "conditions": conditions,
             "expected_finish": None,
-            "conditions": [{"name": "not-running", "detail": "start it with `print-agent run`"}],
+            "receipts": int(self._reader.value("SELECT coalesce(max(seq), 0) FROM events")),
+            "acknowledged": int(self._reader.station("acknowledged", 0)),
+            "printers": [
+                {"name": name, "state": "stopped", "reasons": ["offline"]}
+                for name in self._settings.printers
+            ],
         }
 
-    def receipts(self, after: int) -> tuple[list[str], int]:
-        """A page of receipts, and the end of the chain."""
-        rows = self._reader.rows(
-            "SELECT e.payload, e.signature, s.kid FROM events e JOIN signers s ON s.number = e.signer"
-            " WHERE e.seq > ? ORDER BY e.seq LIMIT 1000",
-            (after,),
-        )
-        lines = [
-            ".".join(
-                (
-                    encode_header(row["kid"]),
-                    jose.encode_base64url(row["payload"]),
-                    jose.encode_base64url(row["signature"]),
-                )
+    def receipts(self, after: int) -> list[str]:
+        """Up to ``RECEIPTS_LIMIT`` receipts after that ``seq``.
+
+        Raises:
+            JournalDamaged: The journal cannot be read.
+        """
+        with self._reading():
+            rows = self._reader.rows(
+                "SELECT e.payload, e.signature, s.kid FROM events e JOIN signers s ON s.number = e.signer"
+                " WHERE e.seq > ? ORDER BY e.seq LIMIT ?",
+                (after, RECEIPTS_LIMIT),
             )
-            for row in rows
-        ]
-        return lines, int(self._reader.value("SELECT coalesce(max(seq), 0) FROM events"))
+            return [
+                ".".join(
+                    (
+                        encode_header(row["kid"]),
+                        jose.encode_base64url(row["payload"]),
+                        jose.encode_base64url(row["signature"]),
+                    )
+                )
+                for row in rows
+            ]

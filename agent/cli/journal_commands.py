@@ -1,0 +1,44 @@
+"""The journal on disk."""
+
+from __future__ import annotations
+
+import typer
+
+from agent.cli.options import Config, Json, settings_of
+from agent.errors import JournalDamaged
+
+journal = typer.Typer(no_args_is_help=True, help="The journal on disk.")
+
+
+@journal.command("verify")
+def journal_verify(config: Config = None, as_json: Json = False) -> None:
+    """Recomputes the chain, its signatures and every table; changes nothing."""
+    from agent.cli.output import Styled, say, say_json
+    from agent.service import journal_path
+    from agent.verification import verify_journal
+
+    settings = settings_of(config)
+    path = journal_path(settings)
+    report = verify_journal(
+        path, station_id=settings.station.id, authority_id=settings.authority.id
+    )
+    if as_json:
+        say_json(
+            {
+                "events": report.events,
+                "receipts": report.receipts,
+                "jobs": report.jobs,
+                "head": report.head,
+                "faults": list(report.faults),
+            }
+        )
+    else:
+        say(f"{report.events} events, {report.receipts} receipts, {report.jobs} jobs")
+        for fault in report.faults:
+            say(Styled(f"! {fault}", "red"))
+        if not report.faults:
+            say(Styled("the journal is whole", "green"), f"; its head is {report.head or 'none'}")
+    if report.faults:
+        raise JournalDamaged(
+            f"{path}: the journal is NOT whole, {len(report.faults)} faults: leave it as it is, keep a copy, call support"
+        )

@@ -1,0 +1,103 @@
+"""The station's keys."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from agent.cli.options import Config, settings_of
+from agent.clock import SystemClock
+from agent.errors import ConfigurationInvalid
+
+if TYPE_CHECKING:
+    from agent.config import Settings
+    from agent.crypto.keys import StationKeys
+
+keys = typer.Typer(no_args_is_help=True, help="The station's keys.")
+DAY_S = 86_400
+
+
+@keys.command("init")
+def keys_init(config: Config = None) -> None:
+    """Makes the station's keys (mode 0600); never overwrites any."""
+    from agent.cli.output import say
+    from agent.crypto.keys import init_station_keys
+
+    settings = settings_of(config)
+    _refuse_sealed(settings)
+    path = settings.keys.station
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationInvalid(f"keys.station: {path.parent}: {error.strerror}") from error
+    made = init_station_keys(path)
+    say(f"{path}: made; thumbprint {made.thumbprint()}")
+    say("Give the authority what `print-agent keys show` prints.")
+
+
+@keys.command("show")
+def keys_show(config: Config = None) -> None:
+    """Prints the public keys (a JWK Set) for the authority."""
+    from agent.cli.output import say_json
+    from agent.crypto.keys import load_station_keys
+
+    settings = settings_of(config)
+    say_json(load_station_keys(settings.keys.station, sealed=settings.keys.sealed).public_jwks())
+
+
+@keys.command("rotate")
+def keys_rotate(
+    config: Config = None,
+    overlap_days: Annotated[
+        int,
+        typer.Option(
+            min=0, max=3_650, help="How long documents for the old encryption key are still taken."
+        ),
+    ] = 30,
+) -> None:
+    """Makes new keys; the next start announces them by a receipt that the old key signs."""
+    from agent.cli.output import say
+    from agent.crypto.keys import load_station_keys, replace_station_keys
+
+    settings = settings_of(config)
+    _refuse_sealed(settings)
+    held = load_station_keys(settings.keys.station)
+    _require_announced(settings, held)
+    made = held.rotate(SystemClock().now(), overlap_days * DAY_S)
+    replace_station_keys(settings.keys.station, made)
+    say(f"{settings.keys.station}: new keys; thumbprint {made.thumbprint()}")
+    say("Restart the agent: it announces them by the receipt keys-rotated.")
+    say("Then give the authority what `print-agent keys show` prints.")
+
+
+def _refuse_sealed(settings: Settings) -> None:
+    if settings.keys.sealed:
+        raise ConfigurationInvalid(
+            "keys.sealed is true: the keys are a systemd credential, which only systemd-creds can make anew"
+        )
+
+
+def _require_announced(settings: Settings, held: StationKeys) -> None:
+    """A second rotation before the first was announced would lose the key that must sign it."""
+    import apsw
+
+    from agent.errors import JournalDamaged
+    from agent.queue.journal import Reader
+    from agent.queue.start import last_signer_kid
+    from agent.service import journal_path
+
+    path = journal_path(settings)
+    if not path.is_file():
+        return
+    try:
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        kid = last_signer_kid(Reader(connection))
+    except apsw.Error as error:
+        raise JournalDamaged(
+            f"{path}: the journal cannot be read ({type(error).__name__}); the keys stay as they are"
+        ) from error
+    if kid not in (None, held.kid):
+        raise ConfigurationInvalid(
+            f"{settings.keys.station}: the last rotation is not announced yet; start the agent first"
+        )
