@@ -361,7 +361,7 @@ def test_a_folder_that_vanished_stops_nothing(bench: Bench):
 def test_a_bug_ends_the_process_rather_than_the_thread_alone(tmp_path: Path):
     told = threading.Event()
     station = StationDouble()
-    station.failed = lambda error: (station.failures.append(error), told.set())[1]  # type: ignore[method-assign]
+    station.failed = lambda error: (station.failures.append(error), told.set())[1]
     station.intake.bug = bug = ValueError("a bug")
     (tmp_path / "x.jws").write_bytes(b"good")
     inbox = Inbox(station, tmp_path)  # type: ignore[arg-type]  # the double has what is asked
