@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 from agent.cli.options import Config, Json, settings_of
@@ -42,3 +45,31 @@ def journal_verify(config: Config = None, as_json: Json = False) -> None:
         raise JournalDamaged(
             f"{path}: the journal is NOT whole, {len(report.faults)} faults: leave it as it is, keep a copy, call support"
         )
+
+
+@journal.command("backup")
+def journal_backup(
+    target: Annotated[Path, typer.Argument(metavar="FILE", show_default=False)],
+    config: Config = None,
+) -> None:
+    """Copies the journal to a new file, also while the agent prints."""
+    from agent.backup import backup_journal
+    from agent.cli.output import say
+
+    backup_journal(settings_of(config), target)
+    say(f"{target}: written")
+
+
+@journal.command("restore")
+def journal_restore(
+    source: Annotated[Path, typer.Argument(metavar="FILE", show_default=False)],
+    config: Config = None,
+) -> None:
+    """Puts a backup in place; printing then waits for the authority's `resume`."""
+    from agent.backup import restore_journal
+    from agent.cli.output import say
+
+    aside = restore_journal(settings_of(config), source)
+    if aside is not None:
+        say(f"the journal until now is kept as {aside}")
+    say("restored; messages are taken, printing waits for the authority's `resume`")
