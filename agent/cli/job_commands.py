@@ -178,7 +178,7 @@ def _read_mrz() -> list[str]:
         lines = sys.stdin.read(4096).splitlines()
     lines = [line.strip() for line in lines if line.strip()]
     if len(lines) != MRZ_LINES:
-        raise CallFailed(f"standard input has {len(lines)} lines; wanted are the MRZ's two")
+        raise CallFailed("standard input must hold the two lines of the MRZ, and nothing else")
     return lines
 
 
