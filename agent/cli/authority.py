@@ -363,23 +363,10 @@ def _audit(
 
 
 def _say_audit(station: str, audit: Audit, shown: list[Entry], *, asked: bool) -> None:
-    from agent.cli.output import Column, Styled, moment, say, say_table
+    from agent.cli.output import Styled, say
 
     if shown:
-        rows = [
-            [
-                str(entry.seq),
-                moment(entry.iat),
-                entry.event,
-                entry.job or "-",
-                entry.book or "-",
-                entry.state or "-",
-                entry.actor or "-",
-            ]
-            for entry in shown
-        ]
-        names = ("SEQ", "WHEN", "EVENT", "JOB", "BOOK", "STATE", "BY")
-        say_table([Column(name, folds=name in ("JOB", "BY")) for name in names], rows)
+        _say_entries(shown)
     elif asked:
         say("the chain says nothing about it")
     for fault in audit.faults:
@@ -391,6 +378,28 @@ def _say_audit(station: str, audit: Audit, shown: list[Entry], *, asked: bool) -
     if audit.is_whole():
         say(f"{len(audit.entries)} receipts of {station}: ", Styled("the chain is whole", "green"))
         say(f"acknowledge it with --through {audit.through} --head={audit.head}")
+
+
+def _say_entries(shown: list[Entry]) -> None:
+    from agent.cli.output import Column, is_wide, moment, say_table
+
+    columns = {
+        "SEQ": [str(entry.seq) for entry in shown],
+        "WHEN": [moment(entry.iat) for entry in shown],
+        "EVENT": [entry.event for entry in shown],
+        "JOB": [entry.job or "-" for entry in shown],
+        "BOOK": [entry.book or "-" for entry in shown],
+        "STATE": [entry.state or "-" for entry in shown],
+        "BY": [entry.actor or "-" for entry in shown],
+    }
+    if not is_wide():
+        # Who asked about one job knows its id; of several, the book is the lesser loss.
+        del columns["JOB" if len(set(columns["JOB"])) == 1 else "BOOK"]
+        columns["WHEN"] = [when[: len("YYYY-MM-DD HH:MM")] for when in columns["WHEN"]]
+    say_table(
+        [Column(name, folds=name in ("JOB", "BY")) for name in columns],
+        list(zip(*columns.values(), strict=True)),
+    )
 
 
 def _say_audit_json(station: str, audit: Audit, shown: list[Entry], *, job: str | None) -> None:

@@ -16,7 +16,7 @@ from agent.model import JobState
 from agent.model import Reason as JobReason
 
 PAGE_JOBS = 1_000  # what one call gives at most, CONTRACT section 5
-WIDE_COLUMNS = 110  # a terminal with room for more than what is needed to act
+ID_WIDTH = 26  # a longer id is broken, so that the other columns have room
 MRZ_LINES = 2
 
 commands = typer.Typer()
@@ -183,13 +183,13 @@ def _read_mrz() -> list[str]:
 
 
 def _say_jobs(found: Sequence[dict[str, Any]]) -> None:
-    from agent.cli.output import Column, Styled, is_terminal, moment, say, say_table
-    from agent.cli.words import STATE_STYLES, next_steps, why
+    from agent.cli.output import Column, Styled, is_terminal, is_wide, moment, say, say_table
+    from agent.cli.words import STATE_STYLES, why
 
     if not found:
         say("no jobs")
         return
-    wide = not is_terminal() or _terminal_width() >= WIDE_COLUMNS
+    wide = is_wide()
     more = [Column("PRIORITY"), Column("TRIES"), Column("ACCEPTED")] if wide else []
     rows = [
         [
@@ -207,7 +207,7 @@ def _say_jobs(found: Sequence[dict[str, Any]]) -> None:
         for job in found
     ]
     columns = [
-        Column("JOB", folds=True),
+        Column("JOB", folds=max(len(job["id"]) for job in found) > ID_WIDTH),
         Column("BOOK"),
         Column("STATE"),
         Column("APPLICATION", folds=True),
@@ -218,10 +218,11 @@ def _say_jobs(found: Sequence[dict[str, Any]]) -> None:
     stopped = [job for job in found if job["state"] == JobState.PROCESSING_STOPPED]
     if stopped and is_terminal():
         say()
-        say(Styled(f"{len(stopped)} stopped; a person decides:", "bold"))
+        say(
+            Styled(f"{len(stopped)} stopped; a person decides. What to look at is told by:", "bold")
+        )
         for job in stopped:
-            say(f"  {job['id']}: {next_steps(job)[0]}")
-        say("  `print-agent job ID` tells each step.")
+            say(f"  print-agent job {job['id']}")
 
 
 def _say_job(found: dict[str, Any]) -> None:
@@ -231,7 +232,8 @@ def _say_job(found: dict[str, Any]) -> None:
     say("job          ", Styled(found["id"], "bold"))
     say("state        ", Styled(found["state"], STATE_STYLES[JobState(found["state"])]))
     if found["reasons"]:
-        say("why          ", why(found), f"  [{', '.join(found['reasons'])}]")
+        say("reasons      ", ", ".join(found["reasons"]))
+        say("that is      ", why(found))
     say("book         ", found["book"])
     say("application  ", found["application"] or "-")
     say("priority     ", str(found["priority"]))
@@ -248,9 +250,3 @@ def _say_job(found: dict[str, Any]) -> None:
         say(Styled("What to do", "bold"))
         for step in steps:
             say("  ", step)
-
-
-def _terminal_width() -> int:
-    import shutil
-
-    return shutil.get_terminal_size().columns

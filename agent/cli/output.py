@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import datetime
 import json
+import shutil
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+WIDE_COLUMNS = 110
+FOLDED_WIDTH_MIN = 8
 
 
 class Styled(NamedTuple):
@@ -32,6 +37,11 @@ class Column(NamedTuple):
 def is_terminal() -> bool:
     """Whether a person looks at standard output."""
     return sys.stdout.isatty()
+
+
+def is_wide() -> bool:
+    """Whether there is room for more than what is needed to act; a program has any."""
+    return not is_terminal() or shutil.get_terminal_size().columns >= WIDE_COLUMNS
 
 
 def say(*pieces: Piece) -> None:
@@ -71,7 +81,8 @@ def _say_rich_table(columns: Sequence[Column], rows: Sequence[Sequence[Piece]]) 
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
-        table.add_column(column.name, overflow="fold", no_wrap=not column.folds)
+        width = FOLDED_WIDTH_MIN if column.folds else None
+        table.add_column(column.name, overflow="fold", no_wrap=not column.folds, min_width=width)
     for row in rows:
         table.add_row(
             *(Text(*cell) if isinstance(cell, Styled) else Text(cell) for cell in row),

@@ -20,21 +20,21 @@ PRINTER_STATE_STYLES = {"idle": "green", "processing": "cyan", "stopped": "bold 
 
 _REASONS = {
     Reason.BOOK_WANTED: "page loaded: insert the book",
-    Reason.BOOK_REMOVAL_WANTED: "take the book out of the printer",
+    Reason.BOOK_REMOVAL_WANTED: "take the book out",
     Reason.VERIFY_WANTED: "printed: read its MRZ back",
-    Reason.PRINTER_STOPPED: "every printer is stopped",
+    Reason.PRINTER_STOPPED: "no printer is ready",
     Reason.CLOCK_UNTRUSTED: "the clock cannot be trusted",
     Reason.JOURNAL_ROLLED_BACK: "the journal is older than the truth",
     Reason.JOB_HOLD: "on hold",
     Reason.NOT_YET_VALID: "not valid yet",
-    Reason.JOB_SET_ASIDE: "set aside: its attempt stopped the station twice",
+    Reason.JOB_SET_ASIDE: "set aside: stopped the station twice",
     Reason.REVOKED: "revoked by the authority",
     Reason.TRANSFERRED: "given to another station",
     Reason.CANCELED_BY_TECHNICIAN: "canceled by a technician",
-    Reason.PRINT_IN_DOUBT: "in doubt: the book may have ink",
-    Reason.PRINT_FAILED: "the printer reported an error while printing",
-    Reason.VERIFY_FAILED: "the MRZ that was read is not this document's",
-    Reason.PRINTER_NOT_CLEAR: "its printer is not proven clear yet",
+    Reason.PRINT_IN_DOUBT: "in doubt: may have ink",
+    Reason.PRINT_FAILED: "an error while printing",
+    Reason.VERIFY_FAILED: "another MRZ was read",
+    Reason.PRINTER_NOT_CLEAR: "printer not clear yet",
     Reason.EXPIRED: "its time has passed",
     Reason.BOOK_SPOILED: "its last book was spoiled",
 }
@@ -58,7 +58,7 @@ def _reason(keyword: str, state: str) -> str:
     if state in (JobState.PROCESSING, JobState.PROCESSING_STOPPED) and reason in _WISHES:
         return _WISHES[reason]
     if reason is Reason.BOOK_WANTED and state == JobState.PENDING:
-        return "its book was not presented yet"
+        return "waits for its book"
     return _REASONS[reason]
 
 
@@ -96,8 +96,11 @@ def _stopped_steps(name: str, book: str, reasons: list[str]) -> list[str]:
             "If the printer stays away, switch it off and say so: print-agent printer accept NAME --reason TEXT",
         ]
     return [
-        f"Take book {book}, look at its data page, and say what you see:",
-        f"print-agent resolve {name} --book {book} --outcome printed   (the whole page, to the MRZ's last line)",
-        f"print-agent resolve {name} --book {book} --outcome blank     (not a dot of ink)",
-        f"print-agent resolve {name} --book {book} --outcome spoiled   (anything else)",
+        f"Take book {book}, look at its data page, and say what you see.",
+        "The whole page, down to the last line of the MRZ:",
+        f"  print-agent resolve {name} --book {book} --outcome printed",
+        "Not one dot of ink:",
+        f"  print-agent resolve {name} --book {book} --outcome blank",
+        "Anything else:",
+        f"  print-agent resolve {name} --book {book} --outcome spoiled",
     ]

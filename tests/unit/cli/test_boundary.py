@@ -143,7 +143,7 @@ def test_the_contract_s_commands_are_there():
     groups = {
         "printer": ["accept"],
         "clock": ["accept"],
-        "journal": ["verify"],
+        "journal": ["verify", "backup", "restore"],
         "keys": ["init", "show", "rotate"],
         "technician": ["add", "list", "remove"],
         "authority": ["init", "authorize", "direct", "verify"],

@@ -97,7 +97,7 @@ def test_jobs_are_shown_for_people_and_for_programs(run, station):
     table = run("jobs").out
     assert table.splitlines()[0].split()[:3] == ["JOB", "BOOK", "STATE"]
     assert "\x1b" not in table
-    assert "every printer is stopped" in table
+    assert "no printer is ready" in table
     assert json.loads(run("jobs", "--state", "completed", "--json").out) == []
     one = run("job", ERIKSSON)
     assert BOOK in one.out
