@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,14 +22,13 @@ def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return main()
 
 
-def command(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "agent", *arguments],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
-        **options,  # type: ignore[call-overload]
     )
 
 
@@ -121,9 +121,9 @@ def test_holder_data_in_arguments_is_refused_and_not_repeated(monkeypatch, capsy
     assert "L898902C" not in shown.err + shown.out
 
 
-def commands_below(group: object, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+def commands_below(group: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     found = []
-    for name, below in group.commands.items():  # type: ignore[attr-defined]
+    for name, below in group.commands.items():
         if hasattr(below, "commands"):
             found += commands_below(below, (*path, name))
         else:
