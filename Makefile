@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 
 VENV := .venv
 BIN := $(VENV)/bin
-CODE := agent tests tools $(wildcard benchmarks)
+CODE := agent tests tools
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock"
 
 # Stamps: a step runs again when what it depends on has changed.
@@ -15,13 +15,7 @@ SYSTEM_STAMP := $(VENV)/.system-packages
 PYTHON_STAMP := $(VENV)/.python-packages
 NODE_STAMP := $(VENV)/.node-packages
 
-# Arguments of `make simulate` and `make campaign`.
-CUTS ?= 100000
-SEED ?= 1
-WORKERS ?= $(shell nproc)
-KILLS ?= 300
-
-.PHONY: help setup test demo lint types imports unit format lock states bench simulate campaign clean
+.PHONY: help setup test demo lint types imports unit format lock states clean
 
 help: ## What can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -81,15 +75,6 @@ lock: $(PYTHON_STAMP) ## Pins newer versions in requirements/*.txt
 
 states: $(PYTHON_STAMP) ## Draws the state diagram of docs/architecture.md from the table
 	@$(BIN)/python -m tools.write_states
-
-bench: setup ## The figures of the design, measured on this machine
-	@$(BIN)/python -m benchmarks
-
-simulate: setup ## Simulated power cuts: CUTS=N SEED=S WORKERS=W
-	@$(BIN)/python -m tests.simulation --cuts $(CUTS) --seed $(SEED) --workers $(WORKERS)
-
-campaign: setup ## The real process, killed at random: KILLS=N SEED=S
-	@$(BIN)/python -m tests.campaign --kills $(KILLS) --seed $(SEED)
 
 clean: ## Removes everything that was made
 	@rm -rf $(VENV) tests/node_modules build dist demo *.egg-info

@@ -26,13 +26,9 @@ class PrinterReason(enum.StrEnum):
     COVER_OPEN = "cover-open"
     MEDIA_JAM = "media-jam"
     MEDIA_NEEDED = "media-needed"
-    BOOK_IN = "book-in"
     BOOK_REMOVAL_WANTED = "book-removal-wanted"
     PRINTER_CHANGED = "printer-changed"
     USED_ELSEWHERE = "printer-used-elsewhere"
-    JOURNAL_ROLLED_BACK = "journal-rolled-back"
-    CLOCK_UNTRUSTED = "clock-untrusted"
-    STOPPING = "moving-to-paused"
 
 
 class Situation(enum.Enum):

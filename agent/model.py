@@ -66,6 +66,14 @@ class Action(enum.StrEnum):
     RESUME = "resume"
 
 
+class CounterKept(enum.StrEnum):
+    """What becomes of a printer's row counter at power-off (profile key ``counter_kept``)."""
+
+    LOST = "lost"
+    DURABLE = "durable"  # saved before its row is inked
+    UNKNOWN = "unknown"
+
+
 @dataclass(frozen=True, slots=True)
 class BookEntry:
     """One entry of ``books``: the blank book's pre-printed number and the document's JWE (text)."""
@@ -180,16 +188,24 @@ def base64url(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
 
 
-PROCESS_ID_BASE = 95  # printable ASCII, 20h..7Eh
-PROCESS_ID_MAX = PROCESS_ID_BASE**4 - 1
+PROCESS_ID_DIGITS = 4
+PROCESS_ID_DIGIT_FIRST = 0x20  # the digits are the bytes 20h to 7Eh
+PROCESS_ID_BASE = 95
+PROCESS_ID_COUNT = PROCESS_ID_BASE**PROCESS_ID_DIGITS  # 81,450,625 numbers, from 0
 
 
 def process_id_text(number: int) -> str:
-    """Four base-95 digits, highest first (CONTRACT section 8 rule 6), as they stand in receipts and on the wire."""
-    if not 0 <= number <= PROCESS_ID_MAX:
-        raise ValueError(f"process ID {number} is outside 0..{PROCESS_ID_MAX}")
+    """The four base-95 digits of a process ID, the highest first (CONTRACT section 8 rule 6).
+
+    They stand so in receipts and on the wire.
+
+    Raises:
+        ValueError: the number is not one of 0 to 81,450,624.
+    """
+    if not 0 <= number < PROCESS_ID_COUNT:
+        raise ValueError(f"process ID {number}: 0 to {PROCESS_ID_COUNT - 1} are allowed")
     digits = []
-    for _ in range(4):
+    for _ in range(PROCESS_ID_DIGITS):
         number, digit = divmod(number, PROCESS_ID_BASE)
-        digits.append(chr(0x20 + digit))
+        digits.append(chr(PROCESS_ID_DIGIT_FIRST + digit))
     return "".join(reversed(digits))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.drivers import escpos
 from agent.drivers.book_printer import POLL_S, PRINTING_POLL_S, RESTART_GRACE_S, BookPrinter
-from agent.drivers.escpos import FAULTS, Condition
+from agent.drivers.escpos import FAULTS
 from agent.drivers.profile import Fence
 from agent.errors import NoAnswer, PrinterFault
 from agent.live import PrinterReason, PrinterState
@@ -131,15 +131,7 @@ class Reconciliation:
                 conditions = self.session.ask_conditions()
                 if not conditions & FAULTS:
                     raise
-                cover = bool(conditions & Condition.COVER_OPEN)
-                self.worker.board.change(
-                    self.worker.name,
-                    state=PrinterState.STOPPED,
-                    reasons=(PrinterReason.COVER_OPEN if cover else PrinterReason.MEDIA_JAM,),
-                    detail="close the cover"
-                    if cover
-                    else "the printer reports an error: take out what is jammed",
-                )
+                self.worker.show_fault(conditions)
                 if self.worker.stopping:
                     raise PrinterFault(
                         "the agent stops; the printer was not proven clear"
@@ -226,9 +218,11 @@ class Reconciliation:
             self._count(watch)
 
     def _count(self, watch: Watch) -> None:
-        """The printer was proven clear, and its counter is journaled: a person may decide now."""
+        """The printer was proven clear, and its counter is journaled, once: a person may decide now."""
+        if watch.attempt.counted:
+            return
         counter = watch.counter if watch.printer in (Printer.SAME, Printer.SAME_SESSION) else None
-        self.worker.journal.write(
+        watch.attempt = self.worker.journal.write(
             lambda tx: attempts.note_counted(
                 tx, watch.attempt, serial=watch.attempt.serial, counter=counter
             )

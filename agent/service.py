@@ -41,7 +41,7 @@ from agent.live import Board, PrinterView
 from agent.page.fonts import check_fonts
 from agent.queue import start
 from agent.queue.group_commit import GroupCommit
-from agent.queue.journal import Journal, Reader, open_connection
+from agent.queue.journal import Journal, Reader
 from agent.reserve import Reserve
 from agent.station import Station
 from agent.worker import PrinterWorker, WorkerSettings
@@ -95,24 +95,24 @@ def open_journal(settings: Settings, *, clock: Clock) -> tuple[Journal, StationK
     """
     keys = load_station_keys(settings.keys.station, sealed=settings.keys.sealed)
     path = journal_path(settings)
-    signing = keys.signing
-    if path.exists():
-        connection = open_connection(path)
-        last = start.last_signer_kid(Reader(connection))
-        connection.close()
-        if last is not None:
-            signing = keys.signer(last) or signing
-    else:
+    if not path.exists():
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         sync_directory(path.parent)
     journal = Journal.open(
         path,
-        signer=ReceiptSigner(signing),
+        signer=ReceiptSigner(keys.signing),
         station_id=settings.station.id,
         authority_id=settings.authority.id,
         clock=clock,
     )
-    start.take_signer(journal, ReceiptSigner(keys.signing), public_jwks=keys.public_jwks())
+    last = start.last_signer_kid(journal.read())
+    before = keys.signer(last) if last is not None else None
+    start.take_signer(
+        journal,
+        ReceiptSigner(keys.signing),
+        before=None if before is None else ReceiptSigner(before),
+        public_jwks=keys.public_jwks(),
+    )
     return journal, keys
 
 
@@ -120,7 +120,6 @@ class TrustInForce:
     """The trust store of the file, or of the journal once a `trust` directive came."""
 
     def __init__(self, file: TrustStore, reader: Callable[[], Reader]) -> None:
-        self._file = file
         self._reader = reader
         self._version: int | None = None
         self._store = file

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
 from typing import Any
@@ -22,7 +23,7 @@ from agent.crypto.keys import StationKeys
 from agent.errors import RequestRefused
 from agent.intake import Answer, Intake
 from agent.live import Board, PrinterState, PrinterView, Situation
-from agent.model import JobState, Reason, base64url
+from agent.model import INTEGER_MAX, JobState, Reason, base64url
 from agent.page.raster import to_png
 from agent.queue import acts, attempts, intake_rules, jobs
 from agent.queue.group_commit import GroupCommit
@@ -66,6 +67,19 @@ class Subscription:
     def close(self) -> None:
         """No more events."""
         self._forget(self)
+
+
+@dataclass(frozen=True, slots=True)
+class _Waits:
+    """What waiting jobs wait for: the same for all of them, but whose book must be presented."""
+
+    common: tuple[str, ...]
+    presented_only_through: int
+
+    def reasons(self, job: Job) -> list[str]:
+        """The reasons of one waiting job."""
+        wanted = job.number <= self.presented_only_through
+        return [*([Reason.BOOK_WANTED.value] if wanted else []), *self.common]
 
 
 class Station:
@@ -112,7 +126,8 @@ class Station:
         self._lock = threading.Lock()
         self._refusals: deque[int] = deque()
         self._refusals_untold = 0
-        self._due: int | None = 0
+        self._due: int | None = None
+        self._due_unknown = True
         self.journal.listen(self._recorded)
         board.listen(self._printer_changed)
 
@@ -149,20 +164,19 @@ class Station:
             where.append("number > ?")
             bindings.append(jobs.require(reader, after).number)
         sql = f"SELECT * FROM jobs WHERE {' AND '.join(where)} ORDER BY number LIMIT ?"  # noqa: S608 - names of our own
+        waits = self._waits(reader)
         return [
-            self.shown(reader, jobs.from_row(row)) for row in reader.rows(sql, (*bindings, limit))
+            self._shown(reader, jobs.from_row(row), waits)
+            for row in reader.rows(sql, (*bindings, limit))
         ]
 
     def job(self, job_id: str) -> dict[str, Any]:
         """One job."""
         reader = self.commits.read()
-        return self.shown(reader, jobs.require(reader, job_id))
+        return self._shown(reader, jobs.require(reader, job_id), self._waits(reader))
 
-    def shown(self, reader: Reader, job: Job) -> dict[str, Any]:
+    def _shown(self, reader: Reader, job: Job, waits: _Waits) -> dict[str, Any]:
         """The job object of CONTRACT section 5."""
-        return job_object(job, self._reasons(reader, job))
-
-    def _reasons(self, reader: Reader, job: Job) -> list[str]:
         clear = job.phase not in STOPPED or attempts.is_clear(reader, job)
         reasons = jobs.reasons_of(job, clear=clear)
         if (
@@ -174,23 +188,22 @@ class Station:
                 Reason.BOOK_REMOVAL_WANTED.value
             ]
         if job.phase is Phase.WAITING:
-            reasons += self._waits_for(reader, job)
-        return reasons
+            reasons += waits.reasons(job)
+        return job_object(job, reasons)
 
-    def _waits_for(self, reader: Reader, job: Job) -> list[str]:
+    def _waits(self, reader: Reader) -> _Waits:
         found = []
+        if all(view.state is PrinterState.STOPPED for view in self.board.views()):
+            found.append(Reason.PRINTER_STOPPED.value)
+        if not self.commits.clock_trusted():
+            found.append(Reason.CLOCK_UNTRUSTED.value)
+        if reader.station("rolled_back"):
+            found.append(Reason.JOURNAL_ROLLED_BACK.value)
         checked = all(
             printer.book_check is BookCheck.PRESENT for printer in self.settings.printers.values()
         )
-        if checked or job.number <= int(reader.station("presented_only_through", 0)):
-            found.append(Reason.BOOK_WANTED)
-        if all(view.state is PrinterState.STOPPED for view in self.board.views()):
-            found.append(Reason.PRINTER_STOPPED)
-        if not self.commits.clock_trusted():
-            found.append(Reason.CLOCK_UNTRUSTED)
-        if reader.station("rolled_back"):
-            found.append(Reason.JOURNAL_ROLLED_BACK)
-        return [reason.value for reason in found]
+        through = INTEGER_MAX if checked else int(reader.station("presented_only_through", 0))
+        return _Waits(tuple(found), through)
 
     # Acts of technicians
 
@@ -391,7 +404,7 @@ class Station:
             tx.receipt("clock-accepted", actor=actor, note=reason)
 
         self._write(operation)
-        self._due = 0
+        self._due_unknown = True
         self._wake_workers()
         return self.status()
 
@@ -567,13 +580,12 @@ class Station:
 
     def tick(self) -> None:
         """Lets time pass: windows open and end. Called about once a second."""
-        now = self._clock.now()
-        if self._due is None or now < self._due:
+        if self._due_unknown:
+            self._due_unknown = False
+            self._due = intake_rules.due(self.commits.read())
+        if self._due is None or self._clock.now() < self._due or not self.commits.clock_trusted():
             return
         self._write(intake_rules.let_time_pass)
-        self._due = intake_rules.due(self.commits.read())
-        if not self.commits.clock_trusted():
-            self._due = now + 5
         self._wake_workers()
 
     def subscribe(self) -> Subscription:
@@ -588,7 +600,7 @@ class Station:
             self._subscriptions.remove(subscription)
 
     def _recorded(self, recorded: Sequence[Recorded]) -> None:
-        self._due = 0
+        self._due_unknown = True
         if any(event.job is not None for event in recorded):
             self._wake_workers()
         with self._lock:

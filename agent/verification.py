@@ -9,8 +9,7 @@ from typing import Any
 
 import apsw
 
-from agent.crypto import jose
-from agent.crypto.receipts import ChainBroken, ChainVerifier, encode_header, public_keys
+from agent.crypto.receipts import ChainBroken, ChainVerifier, compact, public_keys
 from agent.errors import JournalDamaged
 from agent.queue.journal import TABLES, Reader
 from agent.queue.states import Phase, state_of
@@ -78,13 +77,8 @@ def _verify(reader: Reader, *, station_id: str, authority_id: str) -> Report:
         if chain is None:
             keys = public_keys({"keys": [json.loads(signer["jwk"])]})
             chain = ChainVerifier(station_id, keys, authority_id=authority_id)
-        parts = (
-            encode_header(signer["kid"]),
-            jose.encode_base64url(row["payload"]),
-            jose.encode_base64url(row["signature"]),
-        )
         try:
-            claims = chain.add(".".join(parts))
+            claims = chain.add(compact(signer["kid"], row["payload"], row["signature"]))
         except ChainBroken as broken:
             faults.append(f"receipt {row['seq']}: {broken}")
             continue

@@ -10,7 +10,6 @@ from agent.drivers.profile import Fence, Profile
 from agent.model import process_id_text
 from agent.queue.attempts import Attempt
 from agent.queue.recovery import (
-    CounterKept,
     CounterMoved,
     Decision,
     Evidence,
@@ -119,7 +118,7 @@ class Watch:
             error_seen=self.error_seen,
             reply_seen=self.reply_seen,
             unasked_after_reply=self.unasked_after_reply,
-            counter_kept=CounterKept(self.profile.counter_kept.value),
+            counter_kept=self.profile.counter_kept,
             counter_moved=self.counter_moved,
             unasked_after_counter=self.unasked_after_counter,
             buffers_clear=self.clear,

@@ -10,6 +10,7 @@ import enum
 import queue
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -259,7 +260,7 @@ class PrinterWorker:
             self.name,
             situation=Situation.AWAY,
             state=PrinterState.STOPPED,
-            reasons=self._away_reasons(fault),
+            reasons=self._away_reasons(),
             removal_wanted=False,
             detail=str(fault),
         )
@@ -273,17 +274,11 @@ class PrinterWorker:
         for job in attempts.selected(self.journal.read(), self.name):
             self.journal.write(partial(attempts.take_back, job_id=job.id))
 
-    def _away_reasons(self, fault: PrinterFault) -> tuple[PrinterReason, ...]:
-        del fault
+    def _away_reasons(self) -> tuple[PrinterReason, ...]:
         view = self.board.view(self.name)
-        kept = (
-            []
-            if view is None
-            else [
-                r for r in view.reasons if r in (PrinterReason.COVER_OPEN, PrinterReason.MEDIA_JAM)
-            ]
-        )
-        return (PrinterReason.OFFLINE, *kept)
+        seen = () if view is None else view.reasons
+        mendable = (PrinterReason.COVER_OPEN, PrinterReason.MEDIA_JAM)
+        return (PrinterReason.OFFLINE, *(reason for reason in seen if reason in mendable))
 
     def _doubt(self, attempt: Attempt, *, why: str) -> None:
         watch = self._watches.get(attempt.id)
@@ -347,25 +342,26 @@ class PrinterWorker:
 
     def _wait_for_mending(self, session: BookPrinter) -> None:
         conditions = session.ask_conditions()
-        cover = bool(conditions & Condition.COVER_OPEN)
         if not conditions & FAULTS:
             return
+        self.board.change(self.name, situation=Situation.READY)
+        self.show_fault(conditions)
+        if not conditions & Condition.COVER_OPEN:
+            with suppress(NoAnswer):
+                session.clear()  # recovers from an error whose cause has gone
+        session.pump(FAULT_POLL_S)
+
+    def show_fault(self, conditions: Condition) -> None:
+        """Shows what a person must mend before the printer may go on."""
+        cover = bool(conditions & Condition.COVER_OPEN)
         self.board.change(
             self.name,
-            situation=Situation.READY,
             state=PrinterState.STOPPED,
-            reasons=(PrinterReason.COVER_OPEN,) if cover else (PrinterReason.MEDIA_JAM,),
+            reasons=(PrinterReason.COVER_OPEN if cover else PrinterReason.MEDIA_JAM,),
             detail="close the cover"
             if cover
             else "the printer reports an error: take out what is jammed",
         )
-        if not cover:
-            try:
-                session.clear()  # recovers from an error whose cause has gone
-            except NoAnswer:
-                session.pump(FAULT_POLL_S)
-                return
-        session.pump(FAULT_POLL_S)
 
     def _choose(self) -> Job | None:
         reader = self.journal.read()
@@ -467,15 +463,8 @@ class PrinterWorker:
     def _ask_book_out(self, session: BookPrinter, job: Job) -> None:
         """A book that is in already is asked out before the page may be loaded."""
         while not session.check_same_printer_still().book_out:
-            self.board.change(
-                self.name,
-                situation=Situation.READY,
-                state=PrinterState.PROCESSING,
-                reasons=(PrinterReason.BOOK_REMOVAL_WANTED,),
-                job=job.id,
-                removal_wanted=True,
-                detail="take the book out",
-            )
+            self.board.change(self.name, situation=Situation.READY, state=PrinterState.PROCESSING)
+            self._show_removal(job.id)
             session.pump(POLL_S)
             self._check_at_hand(session, job.id)
         self._track_book(session)
@@ -606,12 +595,7 @@ class PrinterWorker:
         watch.clear = True
         watch.printer = Printer.SAME_SESSION
         watch.count(session.read_counter())
-        self.board.change(
-            self.name,
-            reasons=(PrinterReason.BOOK_REMOVAL_WANTED,),
-            removal_wanted=True,
-            detail="take the book out",
-        )
+        self._show_removal(attempt.job)
         Reconciliation(self, session, self._watches).judge_broken_load(watch)
         self._track_book(session)
         return jobs.require(self.journal.read(), attempt.job).phase in PAGE_IN_PRINTER

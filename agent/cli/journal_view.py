@@ -11,8 +11,7 @@ import apsw
 
 from agent.cli.client import RECEIPTS_LIMIT
 from agent.config import Settings
-from agent.crypto import jose
-from agent.crypto.receipts import encode_header
+from agent.crypto.receipts import compact
 from agent.errors import JournalDamaged, PrintAgentError, RequestRefused
 from agent.model import JobState
 from agent.queue import jobs
@@ -174,13 +173,4 @@ class JournalView:
                 " WHERE e.seq > ? ORDER BY e.seq LIMIT ?",
                 (after, RECEIPTS_LIMIT),
             )
-            return [
-                ".".join(
-                    (
-                        encode_header(row["kid"]),
-                        jose.encode_base64url(row["payload"]),
-                        jose.encode_base64url(row["signature"]),
-                    )
-                )
-                for row in rows
-            ]
+            return [compact(row["kid"], row["payload"], row["signature"]) for row in rows]

@@ -5,7 +5,6 @@ Everything raises ``ValueError`` with a text that says what is wrong and never r
 
 from __future__ import annotations
 
-import base64
 import binascii
 import hashlib
 import json
@@ -14,7 +13,9 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from agent.model import INTEGER_MAX
+from agent.model import INTEGER_MAX, base64url
+
+encode_base64url = base64url  # the other half of decode_base64url
 
 JSON_DEPTH_MAX = 16  # nested arrays and objects, the outer one is 1; CONTRACT section 3
 
@@ -24,11 +25,6 @@ _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 _LAST_CHARACTERS = {2: frozenset(_ALPHABET[::16]), 3: frozenset(_ALPHABET[::4])}
 _FORBIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs"})
 _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]++|\\.)*+"|[\[\]{}]', re.DOTALL)
-
-
-def encode_base64url(data: bytes) -> str:
-    """Base64url without padding."""
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
 
 
 def decode_base64url(text: bytes) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -76,10 +77,26 @@ def build_receipt(
     claims |= {
         name: value for name, value in zip(_OPTIONAL, given, strict=True) if value is not None
     }
-    header = {"alg": ALG_RECEIPT, "kid": keys.kid, "typ": TYP_RECEIPT}
-    signing_input = f"{_segment(header)}.{_segment(claims)}"
-    signature = keys.sign(signing_input.encode("ascii"))
-    return f"{signing_input}.{jose.encode_base64url(signature)}"
+    payload, signature = sign_claims(keys, claims)
+    return compact(keys.kid, payload, signature)
+
+
+def sign_claims(keys: Signer, claims: Mapping[str, Any]) -> tuple[bytes, bytes]:
+    """A receipt's payload as bytes, and their signature; ``compact`` puts them together."""
+    payload = _json(claims)
+    signing_input = f"{_header(keys.kid)}.{jose.encode_base64url(payload)}"
+    return payload, keys.sign(signing_input.encode("ascii"))
+
+
+def compact(kid: str, payload: bytes, signature: bytes) -> str:
+    """The compact serialization of a receipt that ``sign_claims`` made, with whichever key."""
+    return f"{_header(kid)}.{jose.encode_base64url(payload)}.{jose.encode_base64url(signature)}"
+
+
+@functools.lru_cache(maxsize=16)  # a station has few keys in its life
+def _header(kid: str) -> str:
+    """A receipt's protected header: always these three members in this order."""
+    return jose.encode_base64url(_json({"alg": ALG_RECEIPT, "kid": kid, "typ": TYP_RECEIPT}))
 
 
 class ReceiptSigner:
@@ -91,7 +108,6 @@ class ReceiptSigner:
 
     def __init__(self, keys: SigningKey) -> None:
         self._keys = keys
-        self._header = encode_header(keys.kid)
 
     @property
     def kid(self) -> str:
@@ -103,18 +119,11 @@ class ReceiptSigner:
 
     def sign(self, claims: Mapping[str, Any]) -> tuple[bytes, bytes]:
         """The payload's bytes and their signature."""
-        payload = _json(claims)
-        signing_input = f"{self._header}.{jose.encode_base64url(payload)}"
-        return payload, self._keys.sign(signing_input.encode("ascii"))
+        return sign_claims(self._keys, claims)
 
     def text(self, kid: str, payload: bytes, signature: bytes) -> str:
-        """The compact serialization of a receipt that ``sign`` made, with whichever key."""
-        parts = (
-            encode_header(kid),
-            jose.encode_base64url(payload),
-            jose.encode_base64url(signature),
-        )
-        return ".".join(parts)
+        """See ``compact``."""
+        return compact(kid, payload, signature)
 
     def hash_of(self, text: str) -> str:
         """See ``hash_of``."""
@@ -123,15 +132,6 @@ class ReceiptSigner:
     def first_prev(self, station_id: str) -> str:
         """See ``first_prev``."""
         return first_prev(station_id)
-
-
-def encode_header(kid: str) -> str:
-    """A receipt's protected header: always these three members in this order."""
-    return _segment({"alg": ALG_RECEIPT, "kid": kid, "typ": TYP_RECEIPT})
-
-
-def _segment(value: Mapping[str, Any]) -> str:
-    return jose.encode_base64url(_json(value))
 
 
 def _json(value: Mapping[str, Any]) -> bytes:

@@ -16,8 +16,6 @@ from agent.drivers.escpos_commands import (
     PAGE_MODE,
     PAPER_SENSOR_STATUS,
     PRINT_DIRECTION,
-    PROCESS_ID_COUNT,
-    PROCESS_ID_DIGITS,
     RASTER_HEADER_BYTES,
     RECOVER_AND_CLEAR,
     STANDARD_MODE,
@@ -39,7 +37,6 @@ from agent.drivers.escpos_commands import (
     print_area,
     process_id,
     process_id_number,
-    process_id_text,
     queued_status,
     raster_image,
     real_time_status,
@@ -77,6 +74,7 @@ from agent.drivers.escpos_status import (
     real_time_conditions,
     real_time_slip,
 )
+from agent.model import PROCESS_ID_COUNT, PROCESS_ID_DIGITS, process_id_text
 
 __all__ = [
     "BLOCK_BYTES_MAX",

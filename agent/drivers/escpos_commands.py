@@ -9,11 +9,12 @@ from __future__ import annotations
 import enum
 
 from agent.drivers.profile import Fence, ImageCommand, Profile
-
-PROCESS_ID_DIGITS = 4
-_DIGIT_FIRST = 0x20  # the digits are the bytes 20h to 7Eh
-_DIGIT_COUNT = 95
-PROCESS_ID_COUNT = _DIGIT_COUNT**PROCESS_ID_DIGITS  # 81,450,625 numbers, from 0
+from agent.model import (
+    PROCESS_ID_BASE,
+    PROCESS_ID_DIGIT_FIRST,
+    PROCESS_ID_DIGITS,
+    process_id_text,
+)
 
 IMAGE_BYTES_MAX = 8_192  # dots of one image command: what NULs must be able to complete (rule 3)
 IMAGE_ROWS_MAX = 255  # keeps the high byte of GS v 0's row count zero
@@ -106,33 +107,20 @@ def counter(number: int) -> bytes:
     return b"\x1d\x67\x32\x00" + _pair(number)
 
 
-def process_id_text(number: int) -> str:
-    """The four base-95 digits of a process ID, the highest first.
-
-    Raises:
-        ValueError: the number is not one of 0 to 81,450,624.
-    """
-    if not 0 <= number < PROCESS_ID_COUNT:
-        raise ValueError(f"process ID {number}: 0 to {PROCESS_ID_COUNT - 1} are allowed")
-    digits = bytearray()
-    for _ in range(PROCESS_ID_DIGITS):
-        number, digit = divmod(number, _DIGIT_COUNT)
-        digits.append(_DIGIT_FIRST + digit)
-    return bytes(reversed(digits)).decode("ascii")
-
-
 def process_id_number(text: str) -> int:
     """The number of a process ID's four digits.
 
     Raises:
         ValueError: these are not four digits.
     """
-    digits = [ord(character) - _DIGIT_FIRST for character in text]
-    if len(digits) != PROCESS_ID_DIGITS or not all(0 <= digit < _DIGIT_COUNT for digit in digits):
+    digits = [ord(character) - PROCESS_ID_DIGIT_FIRST for character in text]
+    if len(digits) != PROCESS_ID_DIGITS or not all(
+        0 <= digit < PROCESS_ID_BASE for digit in digits
+    ):
         raise ValueError("a process ID has four characters, 20h to 7Eh")
     number = 0
     for digit in digits:
-        number = number * _DIGIT_COUNT + digit
+        number = number * PROCESS_ID_BASE + digit
     return number
 
 

@@ -11,6 +11,7 @@ from importlib import resources
 from typing import Any, TypeVar
 
 from agent.errors import ConfigurationInvalid
+from agent.model import CounterKept
 
 DPI_MIN, DPI_MAX = 30, 255  # GS P takes one byte for each direction
 DOTS_MIN = 8  # one column image of ESC * m = 0 is eight dots high
@@ -59,14 +60,6 @@ class ModelQuery(enum.StrEnum):
 
     TEXT = "text"  # GS I 67
     ID = "id"  # GS I 1, one byte
-
-
-class CounterKept(enum.StrEnum):
-    """What becomes of the row counter at power-off, CONTRACT 4.1."""
-
-    LOST = "lost"
-    DURABLE = "durable"  # saved before its row is inked
-    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)

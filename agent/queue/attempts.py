@@ -265,11 +265,6 @@ def note_error(tx: Transaction, attempt: Attempt) -> Attempt:
     return _put(tx, attempt, "error-seen", error=1)
 
 
-def note_clear(tx: Transaction, attempt: Attempt) -> Attempt:
-    """The printer was proven clear: this page can no longer print."""
-    return _put(tx, attempt, "printer-clear", clear=1)
-
-
 def note_counted(
     tx: Transaction, attempt: Attempt, *, serial: str | None, counter: int | None
 ) -> Attempt:

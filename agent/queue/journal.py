@@ -161,7 +161,6 @@ class Transaction(Reader):
         name = TABLES[table]
         names = ", ".join([name, *columns])
         marks = ", ".join("?" * (len(columns) + 1))
-        updates = ", ".join(f"{column} = excluded.{column}" for column in columns)
         known = self._connection.execute(f"SELECT 1 FROM {table} WHERE {name} = ?", (key,)).get  # noqa: S608 - names of our own
         if known is None:
             sql = f"INSERT INTO {table} ({names}) VALUES ({marks})"  # noqa: S608 - names of our own
@@ -512,10 +511,10 @@ class Journal:
         number = reader.value("SELECT number FROM signers WHERE kid = ?", (self.signer.kid,))
         return 0 if number is None else int(number)
 
-    def use_signer(self, signer: ReceiptSigner, number: int) -> None:
-        """From the next receipt on, this signer counts (a new journal, or after ``keys-rotated``)."""
+    def use_signer(self, signer: ReceiptSigner) -> None:
+        """From the next receipt on, this registered signer counts (a new journal, or after ``keys-rotated``)."""
         self.signer = signer
-        self.signer_number = number
+        self.signer_number = self._find_signer(Reader(self.connection))
 
 
 def open_connection(path: Path | str, *, vfs: str | None = None) -> apsw.Connection:
@@ -561,16 +560,7 @@ def _prepare(connection: apsw.Connection, path: Path | str) -> None:
         )
     if fresh:
         script = resources.files("agent.queue").joinpath("schema.sql").read_text(encoding="utf-8")
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            connection.execute(script)
-            connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
+        _run_script(connection, f"{script}; PRAGMA application_id={APPLICATION_ID}", SCHEMA_VERSION)
         return
     if connection.execute("PRAGMA application_id").get != APPLICATION_ID:
         raise JournalDamaged(
@@ -586,12 +576,17 @@ def _migrate(connection: apsw.Connection, path: Path | str) -> None:
             f"{path}: the journal has schema {version}, this agent knows up to {SCHEMA_VERSION}; install the newer agent again"
         )
     for target in range(version + 1, SCHEMA_VERSION + 1):
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            connection.execute(MIGRATIONS[target])
-            connection.execute(f"PRAGMA user_version={target}")
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
+        _run_script(connection, MIGRATIONS[target], target)
+
+
+def _run_script(connection: apsw.Connection, script: str, version: int) -> None:
+    """Runs a script that leads to a schema version, whole or not at all."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        connection.execute(script)
+        connection.execute(f"PRAGMA user_version={version}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise

@@ -9,6 +9,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from agent.model import CounterKept
+
 
 class Stage(enum.StrEnum):
     """Where the attempt stopped."""
@@ -25,14 +27,6 @@ class Printer(enum.StrEnum):
     SAME = "same"
     OTHER = "other"
     ABSENT = "absent"
-
-
-class CounterKept(enum.StrEnum):
-    """What the counter does at power-off (profile key ``counter_kept``)."""
-
-    LOST = "lost"
-    DURABLE = "durable"
-    UNKNOWN = "unknown"
 
 
 class CounterMoved(enum.StrEnum):

@@ -26,34 +26,40 @@ def last_signer_kid(reader: Reader) -> str | None:
     return None if kid is None else str(kid)
 
 
-def take_signer(journal: Journal, signer: ReceiptSigner, *, public_jwks: dict[str, object]) -> None:
-    """Registers the signing key; the opened journal's own signer hands over by ``keys-rotated`` where they differ.
+def take_signer(
+    journal: Journal,
+    signer: ReceiptSigner,
+    *,
+    before: ReceiptSigner | None = None,
+    public_jwks: dict[str, object],
+) -> None:
+    """Registers the signing key; where the chain was signed by the one before, that one hands over by ``keys-rotated``.
 
     Raises:
         ConfigurationInvalid: The chain was signed by a key that the station does not hold.
     """
     last = last_signer_kid(journal.read())
-    if last is not None and last == signer.kid:
+    if last == signer.kid:
         return
-    if last is not None and journal.signer.kid != last:
-        raise ConfigurationInvalid(
-            f"station.jwks: the journal is signed by key {last}, which this file does not hold; put back the right file,"
-            " or use `keys rotate`, never a new key under an old journal"
-        )
+    if last is not None:
+        if before is None or before.kid != last:
+            raise ConfigurationInvalid(
+                f"station.jwks: the journal is signed by key {last}, which this file does not hold; put back the right file,"
+                " or use `keys rotate`, never a new key under an old journal"
+            )
+        journal.use_signer(before)
 
-    def operation(tx: Transaction) -> int:
+    def operation(tx: Transaction) -> None:
         number = tx.next_key("signers")
         if last is None:
-            tx.put("signers", number, kid=signer.kid, jwk=json.dumps(signer.public_jwk()))
             tx.put("station", "id", value=journal.station_id)
-            tx.note("journal-created")
-            return number
-        tx.receipt("keys-rotated", actor=jobs.AGENT, evidence=public_jwks)
+        else:
+            tx.receipt("keys-rotated", actor=jobs.AGENT, evidence=public_jwks)
         tx.put("signers", number, kid=signer.kid, jwk=json.dumps(signer.public_jwk()))
-        tx.note("signer-changed")
-        return number
+        tx.note("journal-created" if last is None else "signer-changed")
 
-    journal.use_signer(signer, journal.write(operation))
+    journal.write(operation)
+    journal.use_signer(signer)
 
 
 def begin(tx: Transaction, *, boot: str, version: str, printers: frozenset[str]) -> Start:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.model import CounterKept
 from agent.queue.recovery import (
-    CounterKept,
     CounterMoved,
     Decision,
     Evidence,
