@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -64,14 +65,43 @@ def test_a_socket_left_by_a_killed_agent_is_an_agent_that_does_not_run(tmp_path)
     assert not Client(tmp_path / "a.sock").runs()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may talk to every socket")
-def test_a_socket_of_others_is_no_agent_that_does_not_run(tmp_path):
+NOBODY = 65_534
+
+
+@pytest.fixture
+def as_somebody_else(socket_of_others):
+    """Root may talk to every socket; so root becomes nobody for the test."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(NOBODY)
+    yield
+    if root:
+        os.seteuid(0)
+
+
+@pytest.fixture
+def folder_of_others():
+    """A folder that everybody may enter, unlike pytest's own."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+
+
+@pytest.fixture
+def socket_of_others(folder_of_others):
+    """A listening socket that its owner alone may read, and nobody write to."""
     with socket.socket(socket.AF_UNIX) as closed:
-        closed.bind(str(tmp_path / "a.sock"))
+        closed.bind(str(folder_of_others / "a.sock"))
         closed.listen()
-        (tmp_path / "a.sock").chmod(stat.S_IRUSR)
-        with pytest.raises(CallFailed, match="may not talk to the agent"):
-            Client(tmp_path / "a.sock").runs()
+        (folder_of_others / "a.sock").chmod(stat.S_IRUSR)
+        yield folder_of_others / "a.sock"
+
+
+@pytest.mark.usefixtures("as_somebody_else")
+def test_a_socket_of_others_is_no_agent_that_does_not_run(socket_of_others):
+    with pytest.raises(CallFailed, match="may not talk to the agent"):
+        Client(socket_of_others).runs()
 
 
 def test_a_problem_becomes_its_detail_on_one_line(serve):
