@@ -27,6 +27,7 @@ from agent.crypto.keys import (
     sync_directory,
 )
 from agent.crypto.receipts import ReceiptSigner
+from agent.drivers.hotplug import watch_devices
 from agent.drivers.profile import Profile, load_profile
 from agent.drivers.transport import (
     FlowControl,
@@ -44,12 +45,14 @@ from agent.queue.group_commit import GroupCommit
 from agent.queue.journal import Journal, Reader
 from agent.reserve import Reserve
 from agent.station import Station
-from agent.worker import PrinterWorker, WorkerSettings
+from agent.worker import RECONNECT_S, PrinterWorker, WorkerSettings
 
 JOURNAL_NAME = "journal.db"
 TICK_S = 1.0
 STOP_TIMEOUT_S = 10.0  # beyond the page that may be printing
 VIRTUAL_BAUDRATE = 115_200
+# Where udev tells of devices, for what it does not tell: a port that another program gives back.
+REOPEN_TOLD_S = 3.0
 EXIT_FAILED = 1
 
 
@@ -168,6 +171,7 @@ class Service:
                 printers=frozenset(settings.printers),
             )
         )
+        self._hotplug = watch_devices(self._device_appeared)
         board = Board()
         intake = Intake(
             self.commits,
@@ -194,6 +198,7 @@ class Service:
                     run=begun.run,
                     boot=begun.boot,
                     xonxoff=printer.flow is Flow.XONXOFF and printer.driver is not Driver.VIRTUAL,
+                    reopen_s=self._reopen_s(printer),
                 ),
                 journal=self.commits,
                 board=board,
@@ -222,6 +227,14 @@ class Service:
             offset_mm=printer.offset_mm,
             specimen=printer.driver is Driver.VIRTUAL,
         )
+
+    def _reopen_s(self, printer: PrinterSettings) -> float:
+        told = self._hotplug is not None and printer.driver is not Driver.VIRTUAL
+        return REOPEN_TOLD_S if told else RECONNECT_S
+
+    def _device_appeared(self) -> None:
+        for worker in self.station.workers.values():
+            worker.device_appeared()
 
     def _run_ahead(self, task: Callable[[], None]) -> None:
         self._start_thread("compose", task)
@@ -268,6 +281,9 @@ class Service:
         """Starts the journal's thread, the links and the printers' workers."""
         self.commits.start()
         self._serve()
+        if self._hotplug is not None:
+            self._start_thread("hotplug", self._hotplug.run)
+            self._parts.append(self._hotplug.stop)
         for worker in self.station.workers.values():
             self._threads.append(self._start_thread(f"printer-{worker.name}", worker.run))
 

@@ -23,6 +23,7 @@ from agent.drivers.profile import Profile
 from agent.drivers.transport import Transport
 from agent.errors import (
     BookInTheWay,
+    LineUnavailable,
     MessageRefused,
     NoAnswer,
     PrintAgentError,
@@ -86,6 +87,7 @@ class WorkerSettings:
         run: The number of this start of the agent.
         boot: The kernel's id of this boot.
         xonxoff: Whether the line uses XON and XOFF.
+        reopen_s: How long to wait before a line that cannot be opened is tried again.
     """
 
     name: str
@@ -95,6 +97,7 @@ class WorkerSettings:
     run: int
     boot: str
     xonxoff: bool = False
+    reopen_s: float = RECONNECT_S
 
 
 class _BookSince(enum.Enum):
@@ -177,6 +180,11 @@ class PrinterWorker:
         self._requests.put(_Request(lambda: None, Future()))
         self.wake()
 
+    def device_appeared(self) -> None:
+        """A line that could not be opened may be there now: ends the wait for the next try."""
+        if self._line is None:
+            self._requests.put(_Request(lambda: None, Future()))
+
     def wake(self) -> None:
         """Something changed that the worker should look at."""
         line = self._line
@@ -221,7 +229,8 @@ class PrinterWorker:
                 self._session()
             except PrinterFault as fault:
                 self._session_broke(fault)
-                self._pause(RECONNECT_S)
+                absent = isinstance(fault, LineUnavailable)
+                self._pause(self.settings.reopen_s if absent else RECONNECT_S)
         self._refuse_requests()
 
     def _pause(self, seconds: float) -> None:

@@ -85,6 +85,7 @@ class SerialTransport:
         self._flow = settings.flow
         self._descriptor: int = port.fileno()
         self._exclusive = _tell_kernel(self._descriptor)
+        self._has_modem_lines = True
         self._watched = self._lines_present()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._wake_lock = threading.Lock()
@@ -97,7 +98,7 @@ class SerialTransport:
 
     @property
     def watched_lines(self) -> frozenset[str]:
-        """The modem lines whose loss ends the session: those that were present at open."""
+        """The modem lines whose loss ends the session: those that were on since the open."""
         return self._watched
 
     def read(self, timeout_s: float) -> bytes:
@@ -205,7 +206,7 @@ class SerialTransport:
     def _slice_ms(self, deadline: float) -> int:
         """How long to wait at once: to the deadline, or to the next look at the modem lines."""
         seconds = max(0.0, deadline - _monotonic())
-        if self._watched:
+        if self._has_modem_lines:
             seconds = min(seconds, MODEM_POLL_SECONDS)
         return int(seconds * 1000) + 1 if seconds else 0
 
@@ -218,17 +219,21 @@ class SerialTransport:
                 present["CTS"] = self._port.cts
         except OSError as error:
             if error.errno in (errno.ENOTTY, errno.EINVAL):
+                self._has_modem_lines = False
                 return frozenset()
             raise
         return frozenset(name for name, on in present.items() if on)
 
     def _check_lines(self) -> None:
-        if not self._watched:
+        if not self._has_modem_lines:
             return
         try:
-            gone = self._watched - self._lines_present()
+            present = self._lines_present()
         except OSError as error:
             raise self._lost(error.strerror) from error
+        gone = self._watched - present
+        # A printer that is switched on after the open raises its lines late.
+        self._watched |= present
         if gone:
             raise self._lost(f"the printer dropped {', '.join(sorted(gone))}")
 

@@ -411,6 +411,19 @@ def test_a_modem_line_that_was_never_there_is_not_missed(
     transport.close()
 
 
+def test_a_modem_line_that_rises_after_the_open_is_missed_when_it_drops(
+    line: Line, modem: type[ModemPort]
+) -> None:
+    modem.on = frozenset({"CTS"})
+    transport = open_serial(SerialSettings(line.port))
+    modem.on = frozenset({"CTS", "DSR"})
+    assert transport.read(0.01) == b""
+    modem.on = frozenset({"CTS"})
+    with pytest.raises(LineLost, match="DSR"):
+        transport.read(LONG_S)
+    transport.close()
+
+
 def test_an_adapter_that_is_pulled_out_while_its_lines_are_asked_is_a_lost_line(
     line: Line, modem: type[ModemPort]
 ) -> None:
