@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import enum
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,7 @@ MESSAGE_SIZE_MAX = 2 * 1024 * 1024  # bytes, CONTRACT section 3
 BATCH_LINES_MAX = 2_000  # lines, CONTRACT section 3
 BATCH_SIZE_MAX = 256 * 1024 * 1024  # bytes, CONTRACT section 3
 INTEGER_MAX = 2**53 - 1  # CONTRACT section 3
+BOOK_NUMBER = re.compile(r"[A-Z0-9]{1,9}")  # CONTRACT section 3.1
 
 TYP_AUTHORIZATION = "print-authorization+jwt"
 TYP_DIRECTIVE = "print-directive+jwt"
@@ -51,6 +53,15 @@ class Reason(enum.StrEnum):
     PRINTER_NOT_CLEAR = "printer-not-clear"
     EXPIRED = "expired"
     BOOK_SPOILED = "book-spoiled"
+
+
+class BookFate(enum.StrEnum):
+    """What a person says of a dead station's book, with it in the hand (event ``inventory-taken``)."""
+
+    BLANK = "blank"  # not one dot of ink
+    PRINTED = "printed"  # the whole page, down to the last line of the MRZ
+    DAMAGED = "damaged"  # anything else
+    MISSING = "missing"  # not in the house
 
 
 class Action(enum.StrEnum):

@@ -168,7 +168,9 @@ class Service:
                 start.begin,
                 boot=boot_id(),
                 version=__version__,
-                printers=frozenset(settings.printers),
+                book_checks={
+                    name: printer.book_check.value for name, printer in settings.printers.items()
+                },
             )
         )
         self._hotplug = watch_devices(self._device_appeared)

@@ -25,7 +25,7 @@ from agent.intake import Answer, Intake
 from agent.live import Board, PrinterState, PrinterView, Situation
 from agent.model import INTEGER_MAX, JobState, Reason, base64url
 from agent.page.raster import to_png
-from agent.queue import acts, attempts, intake_rules, jobs
+from agent.queue import acts, attempts, intake_rules, inventory, jobs
 from agent.queue.group_commit import GroupCommit
 from agent.queue.jobs import Job
 from agent.queue.journal import Reader, Recorded, Transaction
@@ -407,6 +407,13 @@ class Station:
         self._due_unknown = True
         self._wake_workers()
         return self.status()
+
+    def take_inventory(self, body: Mapping[str, Any], *, actor: str) -> dict[str, Any]:
+        """Signs a person's count of a dead station's books; gives the receipt's ``seq``."""
+        of = text_of(body, "of", length_max=64) or ""
+        books = inventory.read_books(body.get("books"))
+        seq = self._write(lambda tx: inventory.take(tx, of=of, books=books, actor=actor))
+        return {"receipt": seq}
 
     def status(self) -> dict[str, Any]:
         """Counts, conditions and the expected finish; no holder data."""

@@ -24,6 +24,7 @@ from agent.crypto import jose
 from agent.crypto.keys import Role, TrustedKey, TrustStore
 from agent.errors import MessageRefused
 from agent.model import (
+    BOOK_NUMBER,
     INTEGER_MAX,
     MESSAGE_SIZE_MAX,
     TYP_AUTHORIZATION,
@@ -45,7 +46,6 @@ STATION_ID_LENGTH_MAX = 64  # characters
 _WHITE_SPACE = b" \t\r\n"
 _HEADER_MEMBERS = frozenset({"alg", "kid", "typ"})
 _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_BOOK_NUMBER = re.compile(r"[A-Z0-9]{1,9}")
 _HASH_LENGTH = 43  # characters of base64url for the 32 bytes of a SHA-256
 
 
@@ -169,7 +169,7 @@ def _read_books(books: object) -> tuple[BookEntry, ...]:
     for book in books:
         number = book.get("number") if isinstance(book, dict) else None
         document = book.get("document") if isinstance(book, dict) else None
-        if not isinstance(number, str) or not _BOOK_NUMBER.fullmatch(number):
+        if not isinstance(number, str) or not BOOK_NUMBER.fullmatch(number):
             raise _malformed("A book's number is no string of 1..9 characters A-Z 0-9.")
         if not isinstance(document, str):
             raise _malformed("A book's document is no string.")

@@ -35,7 +35,7 @@ from agent.links.sequence import (
     SequenceReader,
     message_too_large,
 )
-from agent.model import INTEGER_MAX
+from agent.model import BOOK_NUMBER, INTEGER_MAX
 from agent.station import JOBS_LIMIT_MAX, RECEIPTS_LIMIT_MAX, text_of
 
 if TYPE_CHECKING:
@@ -72,7 +72,6 @@ _HTTP_NAMES = {
     429: "too-many-requests",
 }
 _DIGITS = re.compile(r"[0-9]{1,16}")
-_BOOK_NUMBER = re.compile(r"[A-Z0-9]{1,9}")  # CONTRACT section 3.1
 
 T = TypeVar("T")
 Scope = MutableMapping[str, Any]
@@ -346,7 +345,7 @@ class HttpApi:
         @app.post("/v1/printers/{name}/book", **openapi.BOOK)
         async def present(request: Request, name: str, actor: Actor) -> Response:
             number = _required(await _read_json(request), "number")
-            if not _BOOK_NUMBER.fullmatch(number):
+            if not BOOK_NUMBER.fullmatch(number):
                 raise RequestRefused(400, "malformed", "number is not 1 to 9 of A-Z and 0-9")
             return JSONResponse(
                 await self._acts.run(lambda: station.present(name, number, actor=actor))
@@ -394,6 +393,13 @@ class HttpApi:
             reason = _required(await _read_json(request), "reason")
             return JSONResponse(
                 await self._acts.run(lambda: station.accept_clock(reason, actor=actor))
+            )
+
+        @app.post("/v1/inventory", **openapi.INVENTORY)
+        async def take_inventory(request: Request, actor: Actor) -> Response:
+            body = await _read_json(request)
+            return JSONResponse(
+                await self._acts.run(lambda: station.take_inventory(body, actor=actor))
             )
 
         @app.get("/v1/technicians", dependencies=[TECHNICIAN], **openapi.TECHNICIANS)

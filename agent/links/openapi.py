@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from agent.links.problems import PROBLEM_MEDIA_TYPE
-from agent.model import JobState
+from agent.model import BookFate, JobState
 
 JOB_ACTS = ("cancel", "hold", "release", "replay", "resolve", "verify", "request-transfer")
 
@@ -181,6 +181,25 @@ CLOCK = _call(
     "technician",
     body=_reason(),
     _200=_answer("The status", _OBJECT),
+)
+INVENTORY = _call(
+    "Signs what a person says of a dead station's books (receipt inventory-taken)",
+    "technician",
+    body={
+        "application/json": {
+            "type": "object",
+            "required": ["of", "books"],
+            "properties": {
+                "of": {"type": "string", "description": "the dead station's id"},
+                "books": {
+                    "type": "object",
+                    "properties": {fate.value: _TEXTS for fate in BookFate},
+                    "additionalProperties": False,
+                },
+            },
+        }
+    },
+    _200=_answer("The receipt", {"type": "object", "properties": {"receipt": _INTEGER}}),
 )
 TECHNICIANS = _call(
     "Who has a token",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agent.errors import ConfigurationInvalid
@@ -62,13 +63,18 @@ def take_signer(
     journal.use_signer(signer)
 
 
-def begin(tx: Transaction, *, boot: str, version: str, printers: frozenset[str]) -> Start:
-    """Counts this start, notes what the last one was doing, and tells it (``station-started``)."""
+def begin(tx: Transaction, *, boot: str, version: str, book_checks: Mapping[str, str]) -> Start:
+    """Counts this start, notes what the last one was doing, and tells it (``station-started``).
+
+    ``book_checks`` are the configured printers with their ``book_check``: whoever takes over from this
+    station must know that it prints only into presented books.
+    """
     run = int(tx.station("run", 0)) + 1
     last_boot = tx.station("boot")
     tx.put("station", "run", value=run)
     tx.put("station", "boot", value=boot)
-    tx.receipt("station-started", actor=jobs.AGENT, evidence={"version": version, "run": run})
+    evidence = {"version": version, "run": run, "book_check": dict(book_checks)}
+    tx.receipt("station-started", actor=jobs.AGENT, evidence=evidence)
     for row in list(tx.rows("SELECT * FROM jobs WHERE phase = 'selected'")):
         attempts.take_back(tx, row["id"])
     for row in list(tx.rows("SELECT * FROM attempts WHERE stage NOT IN ('closed', 'standing')")):
@@ -76,7 +82,7 @@ def begin(tx: Transaction, *, boot: str, version: str, printers: frozenset[str])
         if attempt.stage == Stage.LOAD and attempt.run + 1 == run and boot == last_boot:
             # The process ended while it loaded this page; a power cut is not counted.
             attempts.count_crash(tx, attempt.job)
-        gone = attempt.printer not in printers
+        gone = attempt.printer not in book_checks
         if gone and jobs.require(tx, attempt.job).phase is Phase.COMMITTED:
             attempts.doubt(
                 tx,

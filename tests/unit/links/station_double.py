@@ -136,6 +136,10 @@ class StationDouble:
         self.acts.append(("clock", reason, actor))
         return self.status()
 
+    def take_inventory(self, body: dict[str, Any], *, actor: str) -> dict[str, Any]:
+        self.acts.append(("inventory", body, actor))
+        return {"receipt": 9}
+
     def status(self) -> dict[str, Any]:
         return {
             "station": "sambas-01",

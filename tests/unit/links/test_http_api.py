@@ -266,6 +266,7 @@ TECHNICIANS_CALLS = [
     ("GET", "/v1/events"),
     ("GET", "/v1/technicians"),
     ("POST", "/v1/clock/accept"),
+    ("POST", "/v1/inventory"),
     ("POST", "/v1/technicians/eve/add"),
 ]
 PUBLIC_CALLS = ["/v1/status", "/healthz", "/metrics", "/openapi.json", "/v1/receipts"]
@@ -461,10 +462,13 @@ def test_printers_are_listed_presented_to_and_accepted(call: Caller, station: St
     assert call("POST", "/v1/printers/main/accept", json={"reason": "new"}).status_code == 200
     assert_problem(call("POST", "/v1/printers/main/accept", json={}), 400, "malformed")
     assert call("POST", "/v1/clock/accept", json={"reason": "r"}).status_code == 200
+    count = {"of": "dead-01", "books": {"blank": ["C1"]}}
+    assert call("POST", "/v1/inventory", json=count).json() == {"receipt": 9}
     assert station.acts == [
         ("present", "main", "C1234567", ME),
         ("accept", "main", "new", ME),
         ("clock", "r", ME),
+        ("inventory", count, ME),
     ]
 
 
