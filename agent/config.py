@@ -333,6 +333,10 @@ class ReaderSettings(Table):
     baudrate: int = Field(
         default=9_600, ge=300, le=4_000_000, description="an integer, 300 to 4000000"
     )
+    printer: PartName | None = Field(
+        default=None,
+        description="the NAME of the [printers.NAME] that scanned book numbers are presented to",
+    )
 
 
 class ConsoleSettings(Table):
@@ -406,9 +410,16 @@ def settings_from(table: dict[str, Any], file: Path) -> Settings:
         ConfigurationInvalid: as :func:`load_settings`.
     """
     try:
-        return Settings.model_validate(table, context=_bases(table, file))
+        settings = Settings.model_validate(table, context=_bases(table, file))
     except ValidationError as error:
         raise ConfigurationInvalid(f"{file}: {_explain(error.errors()[0])}") from None
+    for name, reader in settings.readers.items():
+        if reader.printer is not None and reader.printer not in settings.printers:
+            raise ConfigurationInvalid(
+                f'{file}: readers.{name}.printer: found "{reader.printer}"; allowed: '
+                + ", ".join(settings.printers)
+            )
+    return settings
 
 
 def _read_table(file: Path) -> dict[str, Any]:

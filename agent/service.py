@@ -38,6 +38,7 @@ from agent.drivers.transport import (
 )
 from agent.errors import ConfigurationInvalid, PrintAgentError, StationBusy
 from agent.intake import Intake
+from agent.links.readers import SerialReader
 from agent.live import Board, PrinterView
 from agent.page.fonts import check_fonts
 from agent.queue import start
@@ -221,6 +222,15 @@ class Service:
             failed=self.fail,
             has_room=self.reserve.has_room,
         )
+        self._readers = [
+            SerialReader(
+                name,
+                reader,
+                self.station,
+                reopen_s=RECONNECT_S if self._hotplug is None else REOPEN_TOLD_S,
+            )
+            for name, reader in settings.readers.items()
+        ]
 
     def _composer(self, printer: PrinterSettings, profile: Profile) -> Composer:
         return Composer(
@@ -237,6 +247,8 @@ class Service:
     def _device_appeared(self) -> None:
         for worker in self.station.workers.values():
             worker.device_appeared()
+        for reader in self._readers:
+            reader.device_appeared()
 
     def _run_ahead(self, task: Callable[[], None]) -> None:
         self._start_thread("compose", task)
@@ -283,6 +295,9 @@ class Service:
         """Starts the journal's thread, the links and the printers' workers."""
         self.commits.start()
         self._serve()
+        for reader in self._readers:
+            self._start_thread(f"reader-{reader.name}", reader.run)
+            self._parts.append(reader.stop)
         if self._hotplug is not None:
             self._start_thread("hotplug", self._hotplug.run)
             self._parts.append(self._hotplug.stop)

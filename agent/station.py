@@ -24,6 +24,7 @@ from agent.errors import RequestRefused
 from agent.intake import Answer, Intake
 from agent.live import Board, PrinterState, PrinterView, Situation
 from agent.model import INTEGER_MAX, JobState, Reason, base64url
+from agent.page.mrz import document_number, is_well_read
 from agent.page.raster import to_png
 from agent.queue import acts, attempts, intake_rules, inventory, jobs
 from agent.queue.group_commit import GroupCommit
@@ -128,6 +129,7 @@ class Station:
         self._refusals_untold = 0
         self._due: int | None = None
         self._due_unknown = True
+        self._reader_faults: dict[str, str] = {}
         self.journal.listen(self._recorded)
         board.listen(self._printer_changed)
 
@@ -301,6 +303,20 @@ class Station:
         matches = [line.strip() for line in lines] == list(document.mrz)
         self._write(lambda tx: acts.verify(tx, job_id, matches=matches, actor=actor))
 
+    def verify_scanned(self, mrz: tuple[str, str], *, actor: str) -> dict[str, Any]:
+        """Verifies the job whose book this machine-readable zone was read from; gives the job."""
+        if not is_well_read(mrz[1]):
+            raise RequestRefused(
+                400, "malformed", "the machine-readable zone was misread: read it again"
+            )
+        job = jobs.of_book(self.commits.read(), document_number(mrz[1]))
+        if job is None:
+            # Not even its number is told: it may be any traveller's passport.
+            raise RequestRefused(
+                404, "unknown-book", "the machine-readable zone that was read is of no job's book"
+            )
+        return self.act(job.id, "verify", {"mrz": list(mrz)}, actor=actor)
+
     def _await_clearing(self, job_id: str) -> None:
         """Waits a while until the page of a job that is to leave its printer was cleared."""
         self._wake_workers()
@@ -384,6 +400,20 @@ class Station:
         )
         self._wake_workers()
         return self._printer(printer).shown()
+
+    # Readers
+
+    def reader_stands(self, reader: str, fault: str | None) -> None:
+        """A reader is there, or why it is not."""
+        with self._lock:
+            if fault is None:
+                self._reader_faults.pop(reader, None)
+            else:
+                self._reader_faults[reader] = fault
+
+    def reader_said(self, reader: str, sentence: str) -> None:
+        """What became of a scan, for those who look at live changes."""
+        self._announce({"type": "reader", "reader": reader, "detail": sentence})
 
     # The station
 
@@ -474,6 +504,10 @@ class Station:
             if view.state is PrinterState.STOPPED
             for reason in view.reasons[:1]
         )
+        with self._lock:
+            found += [
+                ("reader-offline", f"{name}: {why}") for name, why in self._reader_faults.items()
+            ]
         if needs_person:
             found.append(
                 ("jobs-need-a-person", f"{needs_person} jobs wait for a person: `print-agent jobs`")
@@ -620,10 +654,13 @@ class Station:
                     subscription.put({"type": "job", "job": event.job, "event": event.kind})
 
     def _printer_changed(self, view: PrinterView) -> None:
+        self._announce({"type": "printer", "printer": view.shown()})
+
+    def _announce(self, change: dict[str, Any]) -> None:
         with self._lock:
             subscriptions = list(self._subscriptions)
         for subscription in subscriptions:
-            subscription.put({"type": "printer", "printer": view.shown()})
+            subscription.put(change)
 
 
 def job_object(job: Job, reasons: Sequence[str]) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def _why(settings: SerialSettings, error: Exception) -> str:
     path = settings.port
     match getattr(error, "errno", None):
         case errno.ENOENT | errno.ENODEV | errno.ENXIO:
-            return f"{path}: no such port; is the printer switched on and its cable in?"
+            return f"{path}: no such port; is the device switched on and its cable in?"
         case errno.EACCES | errno.EPERM:
             return device_access.not_permitted(path)
         case errno.EAGAIN | errno.EBUSY:
@@ -235,7 +235,7 @@ class SerialTransport:
         # A printer that is switched on after the open raises its lines late.
         self._watched |= present
         if gone:
-            raise self._lost(f"the printer dropped {', '.join(sorted(gone))}")
+            raise self._lost(f"it dropped {', '.join(sorted(gone))}")
 
     def _check_open(self) -> None:
         if not self._open:
@@ -247,9 +247,7 @@ class SerialTransport:
                 pass
 
     def _lost(self, why: str | None) -> LineLost:
-        return LineLost(
-            f"{self._name}: the line to the printer is lost: {why or 'no reason known'}"
-        )
+        return LineLost(f"{self._name}: the line is lost: {why or 'no reason known'}")
 
 
 def _tell_kernel(descriptor: int) -> bool:

@@ -88,6 +88,16 @@ def check_digit(text: str) -> str:
     return str(total % 10)
 
 
+def is_well_read(lower: str) -> bool:
+    """Whether line 2, read back from a book, agrees with its own check digits: a misread one hardly ever does."""
+    return lower[9] == check_digit(lower[:9]) and lower[43] == _composite(lower)
+
+
+def document_number(lower: str) -> str:
+    """The document number in line 2 (Doc 9303-4 section 4.2.2.2, positions 1 to 9)."""
+    return lower[:9].rstrip(FILLER)
+
+
 def check_mrz(document: TravelDocument) -> None:
     """Checks that Doc 9303 allows this zone for this document's fields.
 

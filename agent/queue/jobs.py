@@ -78,6 +78,16 @@ def find(reader: Reader, job_id: str) -> Job | None:
     return None if row is None else from_row(row)
 
 
+def of_book(reader: Reader, number: str) -> Job | None:
+    """The newest job whose current book this is, in whatever state, or None."""
+    row = reader.row(
+        "SELECT j.* FROM books b JOIN jobs j ON j.id = b.job AND j.book = b.number"
+        " WHERE b.number = ? ORDER BY j.number DESC LIMIT 1",
+        (number,),
+    )
+    return None if row is None else from_row(row)
+
+
 def require(reader: Reader, job_id: str) -> Job:
     """The job of that id.
 

@@ -192,6 +192,7 @@ def test_a_mistake_is_one_line_with_key_and_what_is_allowed(write, wrong, instea
         ('[mqtt]\nurl = "mqtts://x"\nversion = 5', "mqtt.version", "found 5"),
         ("[readers.mrz]", "readers.mrz.port", "found nothing"),
         ("[readers.MRZ]\nport = 'x'", "readers.MRZ", "allowed: tables [readers.NAME]"),
+        ("[readers.a]\nport = 'x'\nprinter = 'b'", "readers.a.printer", '"b"; allowed: main'),
         ('[console]\ntwo_person = ["print"]', "console.two_person.0", '"request-transfer"'),
         ("[retention]\ndocuments_days = -1", "retention.documents_days", "found -1"),
         ("[keys]\nsealed = 1", "keys.sealed", "true or false"),

@@ -144,7 +144,7 @@ def test_a_killed_agent_leaves_no_lock_on_the_port(line: Line) -> None:
 
 
 def test_a_missing_port_is_one_clear_line(tmp_path: Path) -> None:
-    with pytest.raises(LineUnavailable, match="no such port; is the printer switched on"):
+    with pytest.raises(LineUnavailable, match="no such port; is the device switched on"):
         open_serial(SerialSettings(str(tmp_path / "port")))
 
 
