@@ -14,7 +14,7 @@ from agent.errors import ConfigurationInvalid, JournalDamaged
 from agent.queue import jobs
 from agent.queue.intake_rules import begin_anew
 from agent.queue.journal import Transaction
-from agent.service import hold_state_directory, journal_path, open_journal
+from agent.service import hold_state_directory, open_journal
 from agent.verification import verify_journal
 
 
@@ -25,7 +25,7 @@ def backup_journal(settings: Settings, target: Path) -> None:
         ConfigurationInvalid: The target exists.
         JournalDamaged: There is no journal that can be read.
     """
-    source = journal_path(settings)
+    source = settings.journal_path
     if not source.is_file():
         raise JournalDamaged(f"{source}: there is no journal to copy")
     if target.exists():
@@ -54,7 +54,7 @@ def restore_journal(settings: Settings, source: Path) -> Path | None:
             raise JournalDamaged(
                 f"{source}: the backup is not whole ({report.faults[0]}); take another one"
             )
-        path = journal_path(settings)
+        path = settings.journal_path
         aside = _put_aside(path)
         _copy(source, path)
         journal, _ = open_journal(settings, clock=SystemClock())

@@ -376,6 +376,11 @@ class Settings(Table):
     console: ConsoleSettings = Field(description="a table")
     retention: RetentionSettings = Field(description="a table")
 
+    @property
+    def journal_path(self) -> Path:
+        """Where the station's journal lies."""
+        return self.station.state_dir / "journal.db"
+
     @model_validator(mode="before")
     @classmethod
     def _absent_tables_are_empty(cls, table: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,14 @@ from typing import Any
 from agent.model import PrinterIdentity
 
 
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Something about the station that a person should know; ``name`` is a stable keyword, ``detail`` says what to do."""
+
+    name: str
+    detail: str
+
+
 class PrinterState(enum.StrEnum):
     """RFC 8011 printer-state keywords."""
 
@@ -54,7 +62,7 @@ class PrinterView:
     presented: str | None = None
     job: str | None = None
     removal_wanted: bool = False
-    detail: str = ""
+    detail: str = "not reached yet"
 
     def shown(self) -> dict[str, Any]:
         """The object of ``GET /v1/printers``."""

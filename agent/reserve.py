@@ -5,10 +5,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from agent.disk import free_bytes
+from agent.live import Condition
+
 RESERVE_BYTES = (
     4 * 1024 * 1024
 )  # a running job and its receipts need a few KB, a checkpoint some MB
 ROOM_MIN_BYTES = 8 * 1024 * 1024  # free bytes below which new authorizations are refused
+FILLING_BYTES = (
+    512 * 1024 * 1024
+)  # about a month of 80 books a day before the authority acknowledges
 
 
 class Reserve:
@@ -26,7 +32,7 @@ class Reserve:
         try:
             if self._path.exists() and self._path.stat().st_size >= RESERVE_BYTES:
                 return True
-            if self._free_bytes() < ROOM_MIN_BYTES + RESERVE_BYTES:
+            if free_bytes(self._path.parent) < ROOM_MIN_BYTES + RESERVE_BYTES:
                 return False
             descriptor = os.open(self._path, os.O_CREAT | os.O_WRONLY, 0o600)
             try:
@@ -47,8 +53,15 @@ class Reserve:
 
     def has_room(self) -> bool:
         """Whether there is room for new authorizations."""
-        return self._free_bytes() >= ROOM_MIN_BYTES
+        return free_bytes(self._path.parent) >= ROOM_MIN_BYTES
 
-    def _free_bytes(self) -> int:
-        status = os.statvfs(self._path.parent)
-        return status.f_bavail * status.f_frsize
+    def conditions(self) -> list[Condition]:
+        """A disk that is full, or will be before long."""
+        free = free_bytes(self._path.parent)
+        if free < ROOM_MIN_BYTES:
+            return [
+                Condition("disk-full", "free some room: new authorizations are refused until then")
+            ]
+        if free < FILLING_BYTES:
+            return [Condition("disk-filling", f"{free // 1024**2} MiB are left: free some room")]
+        return []

@@ -39,27 +39,21 @@ from agent.drivers.transport import (
 from agent.errors import ConfigurationInvalid, PrintAgentError, StationBusy
 from agent.intake import Intake
 from agent.links.readers import SerialReader
-from agent.live import Board, PrinterView
-from agent.page.fonts import check_fonts
+from agent.live import Board, Condition, PrinterView
 from agent.queue import start
 from agent.queue.group_commit import GroupCommit
-from agent.queue.journal import Journal, Reader
+from agent.queue.journal import DAMAGES, Journal, Reader, damaged
 from agent.reserve import Reserve
+from agent.selftest import Finding, examine
 from agent.station import Station
 from agent.worker import RECONNECT_S, PrinterWorker, WorkerSettings
 
-JOURNAL_NAME = "journal.db"
 TICK_S = 1.0
 STOP_TIMEOUT_S = 10.0  # beyond the page that may be printing
 VIRTUAL_BAUDRATE = 115_200
 # Where udev tells of devices, for what it does not tell: a port that another program gives back.
 REOPEN_TOLD_S = 3.0
 EXIT_FAILED = 1
-
-
-def journal_path(settings: Settings) -> Path:
-    """Where the station's journal lies."""
-    return settings.station.state_dir / JOURNAL_NAME
 
 
 @contextlib.contextmanager
@@ -98,7 +92,7 @@ def open_journal(settings: Settings, *, clock: Clock) -> tuple[Journal, StationK
         JournalDamaged: The journal cannot be trusted.
     """
     keys = load_station_keys(settings.keys.station, sealed=settings.keys.sealed)
-    path = journal_path(settings)
+    path = settings.journal_path
     if not path.exists():
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         sync_directory(path.parent)
@@ -154,14 +148,17 @@ class Service:
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         self._parts: list[Callable[[], None]] = []
-        check_fonts()
+        self.findings = self._examine()
         profiles = {
             name: load_profile(printer.profile, printer.overrides)
             for name, printer in settings.printers.items()
         }
         trust = load_trust(settings.authority.trust)
-        journal, self.keys = open_journal(settings, clock=self.clock)
         self.reserve = Reserve(settings.station.state_dir / "reserve")
+        if not self.reserve.has_room():
+            # What has begun must be told to its end, also by a station that starts on a full disk.
+            self.reserve.release()
+        journal, self.keys = open_journal(settings, clock=self.clock)
         self.reserve.keep()
         self.commits = GroupCommit(journal, failed=self.fail, make_room=self.reserve.release)
         begun = journal.write(
@@ -220,7 +217,7 @@ class Service:
             keys=lambda: self.keys,
             clock=self.clock,
             failed=self.fail,
-            has_room=self.reserve.has_room,
+            conditions=self._conditions,
         )
         self._readers = [
             SerialReader(
@@ -231,6 +228,26 @@ class Service:
             )
             for name, reader in settings.readers.items()
         ]
+
+    def _examine(self) -> tuple[Finding, ...]:
+        """The self-test; what the station cannot start with is raised.
+
+        Raises:
+            PrintAgentError: One line that says what to do.
+        """
+        findings = []
+        for finding in examine(self.settings, clock=self.clock):
+            if finding.error is not None:
+                raise finding.error
+            findings.append(finding)
+        return tuple(findings)
+
+    def _conditions(self) -> Iterator[Condition]:
+        """What the station itself does not know of."""
+        for finding in self.findings:
+            if finding.condition == "disk-unsafe":
+                yield Condition(finding.condition, finding.sentence)
+        yield from self.reserve.conditions()
 
     def _composer(self, printer: PrinterSettings, profile: Profile) -> Composer:
         return Composer(
@@ -368,12 +385,14 @@ def run(settings: Settings) -> int:
         if service.failure is None:
             service.stop()
             return 0
-        _explain(service.failure)
+        _explain(service.failure, settings.journal_path)
         # A part of the station died: nothing more is to be trusted in this process.
         os._exit(EXIT_FAILED)
 
 
-def _explain(failure: BaseException) -> None:
+def _explain(failure: BaseException, journal: Path) -> None:
+    if isinstance(failure, DAMAGES):
+        failure = damaged(journal, failure)
     if isinstance(failure, PrintAgentError):
         sys.stderr.write(f"print-agent: {failure}\n")
     else:

@@ -8,10 +8,10 @@ import secrets
 import threading
 import unicodedata
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from statistics import median
 from typing import Any
@@ -22,7 +22,7 @@ from agent.config import BookCheck, Settings
 from agent.crypto.keys import StationKeys
 from agent.errors import RequestRefused
 from agent.intake import Answer, Intake
-from agent.live import Board, PrinterState, PrinterView, Situation
+from agent.live import Board, Condition, PrinterState, PrinterView, Situation
 from agent.model import INTEGER_MAX, JobState, Reason, base64url
 from agent.page.mrz import document_number, is_well_read
 from agent.page.raster import to_png
@@ -96,6 +96,7 @@ class Station:
         keys: The station's keys in force.
         clock: Time.
         failed: Told of an error after which the process must end.
+        conditions: What parts that the station does not know have to say.
     """
 
     def __init__(
@@ -110,7 +111,7 @@ class Station:
         keys: Callable[[], StationKeys],
         clock: Clock,
         failed: Callable[[BaseException], None],
-        has_room: Callable[[], bool] = lambda: True,
+        conditions: Callable[[], Iterable[Condition]] = tuple,
     ) -> None:
         self.settings = settings
         self.commits = commits
@@ -122,7 +123,7 @@ class Station:
         self._composers = composers
         self._keys = keys
         self._clock = clock
-        self._has_room = has_room
+        self._other_conditions = conditions
         self._subscriptions: list[Subscription] = []
         self._lock = threading.Lock()
         self._refusals: deque[int] = deque()
@@ -459,7 +460,9 @@ class Station:
             "authority": self.settings.authority.id,
             "jobs": counts,
             "needs_person": needs_person,
-            "conditions": self._conditions(reader, needs_person),
+            "conditions": [
+                asdict(condition) for condition in self._conditions(reader, needs_person)
+            ],
             "expected_finish": self._expected_finish(reader, counts),
             "receipts": self.journal.head.seq,
             "acknowledged": int(reader.station("acknowledged", 0)),
@@ -473,46 +476,33 @@ class Station:
             ],
         }
 
-    def _conditions(self, reader: Reader, needs_person: int) -> list[dict[str, str]]:
-        found: list[tuple[str, str]] = []
-        if not self.commits.clock_trusted():
-            found.append(
-                (
-                    "clock-untrusted",
-                    "set the clock right, or confirm it: `print-agent clock accept --reason ...`",
-                )
-            )
+    def _conditions(self, reader: Reader, needs_person: int) -> Iterator[Condition]:
+        yield from self._other_conditions()
+        clock_doubt = self.commits.clock_doubt()
+        if clock_doubt is not None:
+            yield Condition("clock-untrusted", clock_doubt)
         if reader.station("rolled_back"):
-            found.append(
-                (
-                    "journal-rolled-back",
-                    "printing waits for the authority's `resume`; accepting goes on",
-                )
+            yield Condition(
+                "journal-rolled-back",
+                "printing waits for the authority's `resume`; accepting goes on",
             )
         if reader.station("retired"):
-            found.append(("retired", "this station prints nothing any more"))
-        if not self._has_room():
-            found.append(("disk-full", "free some room: new authorizations are refused"))
-        found.extend(
-            (
-                f"printer-{reason.value}"
-                if not reason.value.startswith("printer-")
-                else reason.value,
-                f"{view.name}: {view.detail}",
-            )
-            for view in self.board.views()
-            if view.state is PrinterState.STOPPED
-            for reason in view.reasons[:1]
-        )
+            yield Condition("retired", "this station prints nothing any more")
+        for view in self.board.views():
+            if view.state is PrinterState.STOPPED and view.reasons:
+                reason = view.reasons[0].value
+                yield Condition(
+                    reason if reason.startswith("printer-") else f"printer-{reason}",
+                    f"{view.name}: {view.detail}",
+                )
         with self._lock:
-            found += [
-                ("reader-offline", f"{name}: {why}") for name, why in self._reader_faults.items()
-            ]
+            faults = dict(self._reader_faults)
+        for name, why in faults.items():
+            yield Condition("reader-offline", f"{name}: {why}")
         if needs_person:
-            found.append(
-                ("jobs-need-a-person", f"{needs_person} jobs wait for a person: `print-agent jobs`")
+            yield Condition(
+                "jobs-need-a-person", f"{needs_person} jobs wait for a person: `print-agent jobs`"
             )
-        return [{"name": name, "detail": detail} for name, detail in found]
 
     @staticmethod
     def _expected_finish(reader: Reader, counts: Mapping[str, int]) -> int | None:

@@ -11,7 +11,7 @@ import apsw
 
 from agent.crypto.receipts import ChainBroken, ChainVerifier, compact, public_keys
 from agent.errors import JournalDamaged
-from agent.queue.journal import TABLES, Reader
+from agent.queue.journal import TABLES, Reader, damaged
 from agent.queue.states import Phase, state_of
 
 FAULTS_SHOWN_MAX = 20
@@ -41,9 +41,7 @@ def verify_journal(path: Path, *, station_id: str, authority_id: str) -> Report:
         connection.execute("BEGIN")
         return _verify(Reader(connection), station_id=station_id, authority_id=authority_id)
     except apsw.Error as error:
-        raise JournalDamaged(
-            f"{path}: the journal is damaged ({error}); it was left untouched: copy it away and restore a backup"
-        ) from error
+        raise damaged(path, error) from error
 
 
 def _verify(reader: Reader, *, station_id: str, authority_id: str) -> Report:

@@ -17,11 +17,10 @@ journal = typer.Typer(no_args_is_help=True, help="The journal on disk.")
 def journal_verify(config: Config = None, as_json: Json = False) -> None:
     """Recomputes the chain, its signatures and every table; changes nothing."""
     from agent.cli.output import Styled, say, say_json
-    from agent.service import journal_path
     from agent.verification import verify_journal
 
     settings = settings_of(config)
-    path = journal_path(settings)
+    path = settings.journal_path
     report = verify_journal(
         path, station_id=settings.station.id, authority_id=settings.authority.id
     )

@@ -10,15 +10,16 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import apsw
 
 from agent.cli.client import RECEIPTS_LIMIT
+from agent.clock import SystemClock
 from agent.config import Settings
 from agent.crypto.receipts import compact
 from agent.errors import JournalDamaged, PrintAgentError, RequestRefused
 from agent.model import JobState
 from agent.queue import jobs
 from agent.queue.attempts import is_clear
-from agent.queue.journal import Reader
+from agent.queue.journal import Reader, check_owner, damaged
 from agent.queue.states import NEEDS_PERSON, STOPPED, Phase, phases_of, state_of
-from agent.service import journal_path
+from agent.selftest import examine
 from agent.station import JOBS_LIMIT_MAX, job_object
 
 NOT_RUNNING = "the agent does not run: start it with `print-agent run`"
@@ -36,7 +37,7 @@ class JournalView:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._path = journal_path(settings)
+        self._path = settings.journal_path
         try:
             found = self._path.is_file()
         except PermissionError as error:
@@ -50,20 +51,14 @@ class JournalView:
             # One snapshot for all that is asked.
             connection.execute("BEGIN")
             self._reader = Reader(connection)
-            owner = self._reader.station("id", settings.station.id)
-        if owner != settings.station.id:
-            raise JournalDamaged(
-                f"{self._path}: the journal belongs to station {owner!r}, not {settings.station.id!r}"
-            )
+            check_owner(self._reader, self._path, station_id=settings.station.id)
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
         try:
             yield
         except apsw.Error as error:
-            raise JournalDamaged(
-                f"{self._path}: the journal cannot be read ({type(error).__name__}); it was left untouched"
-            ) from error
+            raise damaged(self._path, error) from error
 
     def get(self, path: str) -> Any:
         """The answer of a GET call, as far as the journal knows it.
@@ -137,15 +132,11 @@ class JournalView:
             counts[state_of(phase).value] += row["n"]
             needs_person += row["n"] if phase in NEEDS_PERSON else 0
         conditions = [{"name": "not-running", "detail": "start it with `print-agent run`"}]
-        if self._reader.station("rolled_back"):
-            conditions.append(
-                {
-                    "name": "journal-rolled-back",
-                    "detail": "printing waits for the authority's `resume`",
-                }
-            )
-        if self._reader.station("retired"):
-            conditions.append({"name": "retired", "detail": "this station prints nothing any more"})
+        conditions += [
+            {"name": finding.condition, "detail": finding.sentence}
+            for finding in examine(self._settings, clock=SystemClock())
+            if finding.condition is not None
+        ]
         return {
             "station": self._settings.station.id,
             "authority": self._settings.authority.id,

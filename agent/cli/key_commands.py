@@ -85,9 +85,8 @@ def _require_announced(settings: Settings, held: StationKeys) -> None:
     from agent.errors import JournalDamaged
     from agent.queue.journal import Reader
     from agent.queue.start import last_signer_kid
-    from agent.service import journal_path
 
-    path = journal_path(settings)
+    path = settings.journal_path
     if not path.is_file():
         return
     try:

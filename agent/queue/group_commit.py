@@ -76,6 +76,10 @@ class GroupCommit:
         """Whether the clock may be believed now."""
         return self.journal.clock_trusted()
 
+    def clock_doubt(self) -> str | None:
+        """Why the clock may not be believed now, for a person; None where nothing is against it."""
+        return self.journal.clock_doubt()
+
     def time_for_expiry(self) -> int:
         """The clock, or the known time while the clock is not trusted."""
         return self.journal.time_for_expiry()

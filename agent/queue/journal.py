@@ -7,6 +7,7 @@ share one durable commit, each in a savepoint of its own. WAL with ``synchronous
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -71,6 +72,16 @@ class ReceiptSigner(Protocol):
         """The ``prev`` of a chain's first receipt."""
         ...
 
+
+# What SQLite says of a disk or file that cannot be trusted; any other error of it is a bug.
+DAMAGES = (
+    apsw.CorruptError,
+    apsw.NotADBError,
+    apsw.IOError,
+    apsw.CantOpenError,
+    apsw.PermissionsError,
+    apsw.ReadOnlyError,
+)
 
 T = TypeVar("T")
 Row = dict[str, Any]
@@ -323,7 +334,7 @@ class Journal:
         self._readers = threading.local()
         self._listeners: list[Callable[[Sequence[Recorded]], None]] = []
         reader = Reader(connection)
-        self._check_owner(reader)
+        check_owner(reader, path, station_id=station_id)
         self.head = self._read_head(reader)
         self.known_time = KnownTime(reader.value("SELECT value FROM known_time"))
         self.known_time.started(clock.now(), clock.monotonic())
@@ -442,6 +453,10 @@ class Journal:
         """Whether the clock may be believed now."""
         return self.known_time.trusted(self._time())
 
+    def clock_doubt(self) -> str | None:
+        """Why the clock may not be believed now, for a person; None where nothing is against it."""
+        return self.known_time.doubt(self._time())
+
     def time_for_expiry(self) -> int:
         """The clock, or the known time while the clock is not trusted."""
         now = self._time()
@@ -490,14 +505,6 @@ class Journal:
         """Closes the writing connection; what was durable stays."""
         self.connection.close()
 
-    def _check_owner(self, reader: Reader) -> None:
-        owner = reader.station("id")
-        if owner is not None and owner != self.station_id:
-            raise JournalDamaged(
-                f"{self.path}: this journal belongs to station {owner!r}, the configuration says {self.station_id!r};"
-                " put back the right file, nothing was changed"
-            )
-
     def _read_head(self, reader: Reader) -> _Head:
         row = reader.row(
             "SELECT e.seq, e.payload, e.signature, s.kid FROM events e JOIN signers s ON s.number = e.signer"
@@ -517,6 +524,64 @@ class Journal:
         self.signer_number = self._find_signer(Reader(self.connection))
 
 
+def damaged(path: Path | str, error: apsw.Error) -> JournalDamaged:
+    """What an error of SQLite means for the journal, and what to do."""
+    match error:
+        case apsw.CantOpenError() | apsw.PermissionsError() | apsw.ReadOnlyError():
+            said = "cannot be opened; check the disk, the folder and its rights"
+        case apsw.IOError():
+            said = "cannot be read or written: the disk is failing; see `dmesg`, replace it, restore a backup"
+        case _:
+            said = (
+                "is damaged; it was left untouched: copy it away and restore a backup with"
+                " `print-agent journal restore`"
+            )
+    return JournalDamaged(f"{path}: the journal {said} ({error})")
+
+
+@contextlib.contextmanager
+def open_reader(path: Path, *, station_id: str) -> Iterator[Reader]:
+    """One snapshot of a journal that this process does not write.
+
+    Raises:
+        JournalDamaged: It cannot be read, or is another station's; also while it is read.
+    """
+    try:
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        try:
+            connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+            connection.execute("BEGIN")
+            reader = Reader(connection)
+            _check_application(connection, path)
+            check_owner(reader, path, station_id=station_id)
+            yield reader
+        finally:
+            connection.close()
+    except apsw.Error as error:
+        raise damaged(path, error) from error
+
+
+def check_owner(reader: Reader, path: Path | str, *, station_id: str) -> None:
+    """The journal is this station's.
+
+    Raises:
+        JournalDamaged: It belongs to another one.
+    """
+    owner = reader.station("id")
+    if owner is not None and owner != station_id:
+        raise JournalDamaged(
+            f"{path}: this journal belongs to station {owner!r}, the configuration says {station_id!r};"
+            " put back the right file, nothing was changed"
+        )
+
+
+def _check_application(connection: apsw.Connection, path: Path | str) -> None:
+    if connection.execute("PRAGMA application_id").get != APPLICATION_ID:
+        raise JournalDamaged(
+            f"{path}: this is a database, but not a journal of print-agent; it was left untouched"
+        )
+
+
 def open_connection(path: Path | str, *, vfs: str | None = None) -> apsw.Connection:
     """A connection with the journal's settings, its schema created or migrated.
 
@@ -530,15 +595,8 @@ def open_connection(path: Path | str, *, vfs: str | None = None) -> apsw.Connect
         _prepare(connection, path)
     except apsw.FullError as error:
         raise DiskFull(f"{path}: the disk is full; free some room and start again") from error
-    except (apsw.NotADBError, apsw.CorruptError) as error:
-        raise JournalDamaged(
-            f"{path}: the journal is damaged ({error}); it was left untouched: copy it away and restore a backup"
-            " with `print-agent journal restore`"
-        ) from error
-    except apsw.CantOpenError as error:
-        raise JournalDamaged(
-            f"{path}: the journal cannot be opened ({error}); check the folder and its rights"
-        ) from error
+    except DAMAGES as error:
+        raise damaged(path, error) from error
     return connection
 
 
@@ -562,10 +620,7 @@ def _prepare(connection: apsw.Connection, path: Path | str) -> None:
         script = resources.files("agent.queue").joinpath("schema.sql").read_text(encoding="utf-8")
         _run_script(connection, f"{script}; PRAGMA application_id={APPLICATION_ID}", SCHEMA_VERSION)
         return
-    if connection.execute("PRAGMA application_id").get != APPLICATION_ID:
-        raise JournalDamaged(
-            f"{path}: this is a database, but not a journal of print-agent; it was left untouched"
-        )
+    _check_application(connection, path)
     _migrate(connection, path)
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 BEHIND_MAX_S = 300
 AHEAD_MAX_S = 24 * 3600
 # A wall clock that moved this much against the monotonic one was set by somebody.
 JUMP_MIN_S = 5.0
+# No station is older than this program: an earlier clock lost its battery (1970, 2000).
+PLAUSIBLE_FROM = 1_735_689_600  # 2025-01-01T00:00:00Z
 
 
 class KnownTime:
@@ -42,6 +46,20 @@ class KnownTime:
             return False
         return not (self._ahead and self._is_ahead(wall))
 
+    def doubt(self, wall: int) -> str | None:
+        """Why this wall clock is not to be believed, and what to do; None where nothing is against it."""
+        known = None if self.known is None else _moment(self.known)
+        if wall < PLAUSIBLE_FROM:
+            return f"the clock says {_moment(wall)}: set it right (its battery may be empty); it goes on by itself then"
+        if self.trusted(wall):
+            return None
+        if self.known is not None and wall < self.known:
+            return f"the clock says {_moment(wall)}, the newest receipt or message {known}: set the clock right"
+        return (
+            f"the clock says {_moment(wall)}, the newest receipt or message {known}: set the clock right, or confirm it:"
+            " `print-agent clock accept --reason ...`"
+        )
+
     def advance(self, moment: int) -> bool:
         """Moves the known time forward; tells whether it did."""
         if self.known is not None and moment <= self.known:
@@ -51,3 +69,7 @@ class KnownTime:
 
     def _is_ahead(self, wall: int) -> bool:
         return self.known is not None and wall > self.known + AHEAD_MAX_S
+
+
+def _moment(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"

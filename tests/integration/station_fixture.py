@@ -7,7 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -78,15 +78,25 @@ def serving(folder: Path, *, printer: str = ABSENT, clock: Any = None) -> Iterat
         assert service.failure is None
 
 
-def await_healthy(client: Client) -> None:
-    """Returns once the station serves."""
+def eventually(holds: Callable[[], object], otherwise: str = "it never came true") -> None:
+    """Returns once something holds."""
     deadline = SystemClock().monotonic() + START_SECONDS_MAX
     while SystemClock().monotonic() < deadline:
+        if holds():
+            return
+        sleep(0.02)
+    raise AssertionError(otherwise)
+
+
+def await_healthy(client: Client) -> None:
+    """Returns once the station serves."""
+
+    def serves() -> bool:
         with contextlib.suppress(CallFailed):
-            if client.call("GET", "/healthz")[0] == 200:
-                return
-        sleep(0.05)
-    raise AssertionError("the station does not serve")
+            return client.call("GET", "/healthz")[0] == 200
+        return False
+
+    eventually(serves, "the station does not serve")
 
 
 def start_process(configuration: Path) -> subprocess.Popen[bytes]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from station_fixture import ABSENT, serving
+from station_fixture import ABSENT, eventually, serving
 from test_printing import BOOK, JOB, Office
 
 from agent.cli.client import CallFailed
@@ -67,10 +67,10 @@ def test_killed_at_each_step_never_inks_a_book_twice_and_never_loses_the_job(off
 
 def test_a_port_that_does_not_exist_is_one_stopped_printer_and_messages_are_taken(tmp_path):
     with serving(tmp_path, printer=ABSENT) as client:
+        eventually(lambda: "/nonexistent/printer" in client.get("/v1/printers")[0]["detail"])
         (printer,) = client.get("/v1/printers")
         assert printer["state"] == "stopped"
         assert "offline" in printer["reasons"]
-        assert "/nonexistent/printer" in printer["detail"]
         with pytest.raises(CallFailed, match="is away"):
             client.post("/v1/printers/main/book", {"number": BOOK})
 

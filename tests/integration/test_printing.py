@@ -11,7 +11,6 @@ from agent.cli.client import CallFailed, Client
 from agent.clock import SystemClock, sleep
 from agent.config import load_settings
 from agent.drivers.virtual.client import spawn
-from agent.service import journal_path
 from agent.verification import verify_journal
 
 BOOK, JOB = "P0000003", "valid-es256"
@@ -76,7 +75,7 @@ class Office:
     def verify(self):
         settings = self.settings
         return verify_journal(
-            journal_path(settings),
+            settings.journal_path,
             station_id=settings.station.id,
             authority_id=settings.authority.id,
         )
