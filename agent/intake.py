@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from agent.clock import Clock
+from agent.crypto import jose
 from agent.crypto.documents import open_documents
 from agent.crypto.keys import StationKeys, TrustStore
 from agent.crypto.verifier import open_envelope, read_claims
@@ -78,11 +79,18 @@ class _Checked:
 
     envelope: Envelope
     content: Authorization | Directive
+    trust: TrustStore
 
     @property
     def job(self) -> str | None:
         content = self.content
         return content.job if isinstance(content, Directive) else content.envelope.jti
+
+
+def journaled_trust(reader: Reader) -> TrustStore:
+    """The trust store of the last ``trust`` directive; there must have been one."""
+    jwks = jose.parse_json(str(reader.station("trust")).encode())
+    return TrustStore.from_jwks(jwks, version=int(reader.station("trust_version")))
 
 
 def _changes_trust(checked: _Checked) -> bool:
@@ -173,36 +181,34 @@ class Intake:
     def _check(self, raw: bytes, *, hurried: bool) -> _Checked | Answer | None:
         """Everything before the write; None where others of the batch must be settled first."""
         envelope = None
+        trust = self._trust()
         try:
             envelope = open_envelope(
-                raw,
-                trust=self._trust(),
-                station_id=self._station_id,
-                authority_id=self._authority_id,
+                raw, trust=trust, station_id=self._station_id, authority_id=self._authority_id
             )
-            return self._check_content(envelope)
+            return self._check_content(envelope, trust)
         except MessageRefused as refused:
             if hurried:
                 return None
             return self._refusal(refused, envelope)
 
-    def _check_content(self, envelope: Envelope) -> _Checked | Answer:
+    def _check_content(self, envelope: Envelope, trust: TrustStore) -> _Checked | Answer:
         reader = self._journal.read()
         if intake_rules.known_answer(reader, envelope):
             return Answer(200, job=self._job_named(envelope), jti=envelope.jti, seq=envelope.seq)
+        intake_rules.check_not_retired(reader, envelope)
         intake_rules.check_not_expired(envelope, now=self._journal.time_for_expiry())
         content = read_claims(envelope)
         if isinstance(content, Directive):
-            intake_rules.check_trust_version(content, current=self._trust().version)
+            intake_rules.check_trust_version(content, current=trust.version)
         else:
-            intake_rules.check_not_retired(reader, content)
             intake_rules.check_books_free(reader, content)
             open_documents(content, self._keys(), now=self._clock.now(), check_mrz=check_mrz)
         if not self._has_room():
             raise MessageRefused(
                 507, "disk-full", "the station's disk is full: free some room, then send it again"
             )
-        return _Checked(envelope, content)
+        return _Checked(envelope, content, trust)
 
     @staticmethod
     def _job_named(envelope: Envelope) -> str | None:
@@ -214,18 +220,35 @@ class Intake:
         envelope, content = checked.envelope, checked.content
 
         def operation(tx: Transaction) -> bool:
+            self._check_still_trusted(tx, checked)
             if intake_rules.known_answer(tx, envelope):
                 return False
+            intake_rules.check_not_retired(tx, envelope)
             if isinstance(content, Directive):
                 intake_rules.check_trust_version(content, current=self._trust_version(tx))
                 intake_rules.accept_directive(tx, content)
             else:
-                intake_rules.check_not_retired(tx, content)
                 intake_rules.check_books_free(tx, content)
                 intake_rules.accept_authorization(tx, content)
             return True
 
         return operation
+
+    @staticmethod
+    def _check_still_trusted(tx: Transaction, checked: _Checked) -> None:
+        """A trust update that was committed since the signature was checked counts for the message too.
+
+        Raises:
+            MessageRefused: 401 ``bad-signature``.
+        """
+        if tx.station("trust_version") in (None, checked.trust.version):
+            return
+        kid = checked.envelope.kid
+        key = journaled_trust(tx).keys.get(kid)
+        if key is None or key.jwk != checked.trust.keys[kid].jwk:
+            raise MessageRefused(
+                401, "bad-signature", "The kid's key has just left the trust store: sign it anew."
+            )
 
     def _trust_version(self, tx: Transaction) -> int:
         journaled = tx.station("trust_version")

@@ -193,7 +193,7 @@ class Reconciliation:
     def _no_ink(self, watch: Watch) -> None:
         attempt = watch.attempt
         job = jobs.require(self.worker.journal.read(), attempt.job)
-        if job.phase in PAGE_IN_PRINTER:
+        if job.phase in PAGE_IN_PRINTER or (job.ended and not watch.committed):
             self.worker.journal.write(lambda tx: attempts.take_back(tx, job.id))
         elif job.phase in (Phase.COMMITTED, Phase.IN_DOUBT):
             self.worker.journal.write(
@@ -205,6 +205,9 @@ class Reconciliation:
                     evidence=watch.told(),
                 )
             )
+        else:
+            # A person or the authority has said meanwhile what the book is.
+            self._count(watch)
         self.watches.pop(attempt.id, None)
 
     def _doubt(self, watch: Watch, *, why: str) -> None:

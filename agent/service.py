@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import signal
 import socket
@@ -37,7 +36,7 @@ from agent.drivers.transport import (
     open_transport,
 )
 from agent.errors import ConfigurationInvalid, PrintAgentError, StationBusy
-from agent.intake import Intake
+from agent.intake import Intake, journaled_trust
 from agent.links.readers import SerialReader
 from agent.live import Board, Condition, PrinterView
 from agent.queue import start
@@ -126,9 +125,7 @@ class TrustInForce:
         reader = self._reader()
         version = reader.station("trust_version")
         if version is not None and version != self._version:
-            self._store = TrustStore.from_jwks(
-                json.loads(reader.station("trust")), version=int(version)
-            )
+            self._store = journaled_trust(reader)
             self._version = version
         return self._store
 

@@ -25,7 +25,7 @@ class Outcome(enum.StrEnum):
 def cancel(tx: Transaction, job_id: str, *, actor: str, reason: str | None) -> Job:
     """Ends a job without ink; while its page is in the printer it is a wish until the buffers are clear."""
     job = jobs.require(tx, job_id)
-    if job.phase is Phase.CANCELED or job.wish is not None:
+    if job.phase is Phase.CANCELED:
         return job
     if job.ended:
         raise _not_allowed(job, "it has ended")
@@ -65,18 +65,31 @@ def replay(tx: Transaction, job_id: str, *, actor: str, reason: str | None) -> J
             "its book has or may have ink; look at the book and `resolve` the job: blank prints it again",
         )
     if job.phase is Phase.ABORTED:
-        if job.end_reason == Reason.BOOK_SPOILED:
-            raise _not_allowed(
-                job, "all its books are spoiled; ask the authority for a new authorization"
-            )
-        if tx.now > job.exp or job.wish or job.erased:
-            raise _not_allowed(
-                job, "its window has ended; ask the authority for a new authorization"
-            )
+        why = _ended_for_good(tx, job)
+        if why is not None:
+            raise _not_allowed(job, f"{why}; ask the authority for a new authorization")
     elif job.phase is not Phase.SET_ASIDE:
         raise _not_allowed(job, f"it is {job.phase}")
     job = jobs.move(tx, job, Event.REPLAY, actor=actor, note=reason, crashes=0, printer=None)
     return jobs.settle(tx, job, actor=actor)
+
+
+def _ended_for_good(tx: Transaction, job: Job) -> str | None:
+    """Why an aborted job cannot come back, or None."""
+    if job.end_reason == Reason.BOOK_SPOILED:
+        return "all its books are spoiled"
+    if tx.now > job.exp or job.wish or job.erased:
+        return "its window has ended"
+    books = list(
+        tx.rows(
+            "SELECT number, fate FROM books WHERE id >= ? AND job = ? ORDER BY id", (jobs.book_id(job), job.id)
+        )
+    )
+    if books[0]["fate"] != "blank":
+        return f"book {job.book} has ink"
+    # Its books became free with its end: another authorization may have named one since.
+    claims = (jobs.other_claim(tx, book["number"], but=job.id) for book in books)
+    return next((claim for claim in claims if claim is not None), None)
 
 
 def request_transfer(

@@ -9,8 +9,7 @@ from typing import Any
 from agent.errors import PrintAgentError
 from agent.model import PrinterIdentity, process_id_text
 from agent.queue import jobs
-from agent.queue.intake_rules import require_presented_books
-from agent.queue.jobs import AGENT, Job
+from agent.queue.jobs import AGENT, Job, require_presented_books
 from agent.queue.journal import Reader, Row, Transaction
 from agent.queue.recovery import Stage
 from agent.queue.states import Event, Phase
@@ -289,6 +288,10 @@ def complete(
     event = Event.COMPLETE_UNREAD if read_back == "mrz" else Event.COMPLETE
     _put_counter(tx, serial, counter)
     _change(tx, attempt, stage="closed", clear=1, counted=1)
+    if job.phase is Phase.COMPLETED:
+        # The authority has said so while it printed (``resume``).
+        tx.note("counter-read", job=job.id)
+        return job
     tx.put("books", jobs.book_id(job), fate="printed")
     return jobs.move(
         tx, job, event, evidence=dict(evidence) | {"attempt": attempt.number}, wish=None, crashes=0

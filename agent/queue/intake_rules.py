@@ -7,12 +7,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from agent.errors import MessageRefused
-from agent.model import Action, Authorization, Directive, Envelope, Reason, base64url
-from agent.queue import jobs
+from agent.model import (
+    TYP_AUTHORIZATION,
+    Action,
+    Authorization,
+    Directive,
+    Envelope,
+    Reason,
+    base64url,
+)
+from agent.queue import attempts, jobs
 from agent.queue.jobs import AUTHORITY, Job
 from agent.queue.journal import Reader, Transaction
 from agent.queue.known_time import AHEAD_MAX_S
-from agent.queue.states import ENDED, Event, Phase
+from agent.queue.states import Event, Phase
 
 PROCESS_ID_LEAP = 1_000_000  # CONTRACT section 8 rule 6
 
@@ -43,17 +51,17 @@ def known_answer(reader: Reader, envelope: Envelope) -> bool:
     )
 
 
-def check_not_retired(reader: Reader, authorization: Authorization) -> None:
+def check_not_retired(reader: Reader, envelope: Envelope) -> None:
     """A retired station takes no new authorization.
 
     Raises:
         MessageRefused: 403 ``wrong-station``.
     """
-    if reader.station("retired"):
+    if envelope.typ == TYP_AUTHORIZATION and reader.station("retired"):
         raise MessageRefused(
             403,
             "wrong-station",
-            f"this station is retired and prints nothing any more; {authorization.envelope.jti!r} is for its spare",
+            f"this station is retired and prints nothing any more; {envelope.jti!r} is for its spare",
         )
 
 
@@ -64,20 +72,9 @@ def check_books_free(reader: Reader, authorization: Authorization) -> None:
         MessageRefused: 409 ``conflict``.
     """
     for entry in authorization.books:
-        rows = reader.rows(
-            "SELECT b.job, b.fate, j.phase FROM books b JOIN jobs j ON j.id = b.job WHERE b.number = ?",
-            (entry.number,),
-        )
-        for row in rows:
-            if row["job"] != authorization.envelope.jti and not (
-                Phase(row["phase"]) in ENDED and row["fate"] == "blank"
-            ):
-                raise MessageRefused(
-                    409,
-                    "conflict",
-                    f"book {entry.number} is named by authorization {row['job']!r}, which"
-                    f" {'may have inked it' if row['fate'] != 'blank' else 'has not ended'}; name another book",
-                )
+        taken = jobs.other_claim(reader, entry.number, but=authorization.envelope.jti)
+        if taken is not None:
+            raise MessageRefused(409, "conflict", f"{taken}; name another book")
 
 
 def check_trust_version(directive: Directive, *, current: int) -> None:
@@ -262,9 +259,10 @@ def _apply_to_job(
 def cancel(tx: Transaction, job: Job, why: Reason, *, actor: str, note: str | None = None) -> Job:
     """Ends a job without ink, or notes the wish where a page or ink may be out already.
 
-    The wishes outrank each other as they came: the first one stays.
+    The first wish stays, but what the authority revokes is revoked.
     """
-    if job.phase in (Phase.COMPLETED, Phase.CANCELED) or job.wish is not None:
+    outranked = job.wish is not None and (job.wish == Reason.REVOKED or why is not Reason.REVOKED)
+    if job.phase in (Phase.COMPLETED, Phase.CANCELED) or outranked:
         return job
     if (
         job.phase is Phase.ABORTED
@@ -309,7 +307,7 @@ def hold(tx: Transaction, job: Job, *, actor: str, note: str | None = None) -> J
         return _journal_only(tx, job)
     job = jobs.change(tx, job, **{column: 1})
     if job.phase in (Phase.WAITING, Phase.HELD, Phase.SELECTED):
-        return jobs.move(tx, job, Event.HOLD, actor=actor, note=note)
+        return jobs.move(tx, job, Event.HOLD, actor=actor, note=note, printer=None)
     jobs.tell(tx, "job-held", job, actor=actor, note=note)
     return job
 
@@ -335,10 +333,15 @@ def _journal_only(tx: Transaction, job: Job) -> Job:
 
 
 def authority_printed(tx: Transaction, job: Job) -> Job:
-    """The authority knows that this job was printed (``resume``)."""
+    """The authority knows that this job was printed (``resume``): its book is never another job's, however it ended."""
+    if job.phase is not Phase.COMPLETED:
+        tx.put("books", jobs.book_id(job), fate="printed")
     if job.ended:
+        tx.note_if_changed("book-printed", job=job.id)
         return job
-    tx.put("books", jobs.book_id(job), fate="printed")
+    attempt = attempts.latest(tx, job)
+    if attempt is not None and attempt.process_id is not None and attempt.stage != "closed":
+        attempts.resolve_attempt(tx, attempt, "printed")
     return jobs.move(tx, job, Event.AUTHORITY_PRINTED, actor=AUTHORITY, wish=None)
 
 
@@ -393,8 +396,8 @@ def _resume(tx: Transaction, directive: Directive) -> None:
     begin_anew(tx)
     tx.put("station", "rolled_back", value=0)
     tx.put("station", "resumed_by", value=directive.envelope.seq)
-    restored = tx.station("restored_through")
-    shared = through if tx.journal_hash(through) == head else restored
+    shared = through if tx.journal_hash(through) == head else tx.station("restored_through")
+    tx.put("station", "restored_through", value=None)
     tx.receipt(
         "journal-resumed",
         actor=AUTHORITY,
@@ -408,12 +411,7 @@ def _resume(tx: Transaction, directive: Directive) -> None:
 def begin_anew(tx: Transaction) -> None:
     """After a restore or a resume: process IDs leap, and what was accepted before prints only into a presented book."""
     tx.put("station", "process_id", value=int(tx.station("process_id", 0)) + PROCESS_ID_LEAP)
-    require_presented_books(tx)
-
-
-def require_presented_books(tx: Transaction) -> None:
-    """The jobs accepted so far print only into a presented book, whatever ``book_check`` says."""
-    tx.put("station", "presented_only_through", value=tx.next_key("jobs") - 1)
+    jobs.require_presented_books(tx)
 
 
 def due(reader: Reader) -> int | None:

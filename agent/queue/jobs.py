@@ -123,8 +123,9 @@ def reasons_of(job: Job, *, clear: bool = True) -> list[str]:
     if not job.ended:
         if job.held:
             reasons.append(Reason.JOB_HOLD)
-        if job.wish:
-            reasons.append(Reason(job.wish))
+        # Of the wishes the table of CONTRACT section 4 shows these; how else a job is to end is told once it has.
+        if job.wish == Reason.REVOKED:
+            reasons.append(Reason.REVOKED)
     return [str(reason) for reason in reasons]
 
 
@@ -216,6 +217,27 @@ def settle(tx: Transaction, job: Job, *, actor: str = AGENT) -> Job:
     if job.held or (job.held_until is not None and job.held_until > tx.now):
         return move(tx, job, Event.HOLD, actor=actor)
     return job
+
+
+def other_claim(reader: Reader, number: str, *, but: str) -> str | None:
+    """Why a book is not free for the job ``but``: another one still counts on it, or may have inked it; else None."""
+    rows = reader.rows(
+        "SELECT b.job, b.fate, j.phase FROM books b JOIN jobs j ON j.id = b.job WHERE b.number = ? AND b.job != ?",
+        (number, but),
+    )
+    for row in rows:
+        if row["fate"] != "blank":
+            return (
+                f"book {number} is named by authorization {row['job']!r}, which may have inked it"
+            )
+        if Phase(row["phase"]) not in ENDED:
+            return f"book {number} is named by authorization {row['job']!r}, which has not ended"
+    return None
+
+
+def require_presented_books(tx: Transaction) -> None:
+    """The jobs accepted so far print only into a presented book, whatever ``book_check`` says."""
+    tx.put("station", "presented_only_through", value=tx.next_key("jobs") - 1)
 
 
 def expired(tx: Transaction, job: Job) -> bool:

@@ -495,7 +495,9 @@ class Journal:
         return head.seq, head.hash
 
     def receipt_hash(self, reader: Reader, seq: int) -> str | None:
-        """The hash of the receipt of that ``seq``, or None where the chain has none."""
+        """The hash of the receipt of that ``seq``, or None where the chain has none; the chain's start has ``seq`` 0."""
+        if seq == 0:
+            return self.signer.first_prev(self.station_id)
         for found, text in self.receipts_after(reader, seq - 1, 1):
             if found == seq:
                 return self.signer.hash_of(text)
