@@ -82,7 +82,8 @@ def _ended_for_good(tx: Transaction, job: Job) -> str | None:
         return "its window has ended"
     books = list(
         tx.rows(
-            "SELECT number, fate FROM books WHERE id >= ? AND job = ? ORDER BY id", (jobs.book_id(job), job.id)
+            "SELECT number, fate FROM books WHERE id >= ? AND job = ? ORDER BY id",
+            (jobs.book_id(job), job.id),
         )
     )
     if books[0]["fate"] != "blank":

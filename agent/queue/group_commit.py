@@ -90,13 +90,12 @@ class GroupCommit:
         self._thread.join()
 
     def _run(self) -> None:
-        written = 0
+        written = 1  # the start wrote, before this thread was there
         while True:
             try:
                 task = self._tasks.get(timeout=IDLE_CHECKPOINT_S if written else None)
             except queue.Empty:
-                self._checkpoint()
-                written = 0
+                written = self._left_after_checkpoint()
                 continue
             batch, stop = self._gather(task)
             if batch:
@@ -106,9 +105,8 @@ class GroupCommit:
                 except BaseException as error:  # noqa: BLE001 - whatever it is, nobody may go on with this journal
                     self._break(error, batch)
                     return
-            if written > CHECKPOINT_PAGES and self._tasks.empty():
-                self._checkpoint()
-                written = 0
+            if stop or (written > CHECKPOINT_PAGES and self._tasks.empty()):
+                written = self._left_after_checkpoint()
             if stop:
                 return
 
@@ -150,11 +148,13 @@ class GroupCommit:
                 results[index] = result
         return results
 
-    def _checkpoint(self) -> None:
+    def _left_after_checkpoint(self) -> int:
+        """Checkpoints; gives 0, or 1 where it must be tried again."""
         try:
-            self.journal.checkpoint()
+            return 0 if self.journal.checkpoint() else 1
         except apsw.Error as error:
             self._failed(error)
+            return 0
 
     def _break(
         self, error: BaseException, batch: list[tuple[Operation[Any], Future[Any], bool]]

@@ -140,7 +140,7 @@ def accept_authorization(tx: Transaction, authorization: Authorization) -> Job:
     tx.put("jobs", number, **columns)
     for index, entry in enumerate(authorization.books):
         tx.put("books", number * 4 + index, number=entry.number, job=envelope.jti, fate="blank")
-    tx.execute("INSERT INTO documents (job, jws) VALUES (?, ?)", (envelope.jti, envelope.text))
+    tx.keep_document(envelope.jti, envelope.text)
     job = jobs.require(tx, envelope.jti)
     jobs.tell(
         tx,
@@ -333,12 +333,15 @@ def _journal_only(tx: Transaction, job: Job) -> Job:
 
 
 def authority_printed(tx: Transaction, job: Job) -> Job:
-    """The authority knows that this job was printed (``resume``): its book is never another job's, however it ended."""
-    if job.phase is not Phase.COMPLETED:
-        tx.put("books", jobs.book_id(job), fate="printed")
+    """The authority knows that this job was printed (``resume``)."""
     if job.ended:
-        tx.note_if_changed("book-printed", job=job.id)
+        book = tx.get("books", jobs.book_id(job))
+        if book is not None and book["fate"] == "blank":
+            # However it ended here: its book is never another job's.
+            tx.put("books", book["id"], fate="printed")
+            tx.note("book-printed", job=job.id)
         return job
+    tx.put("books", jobs.book_id(job), fate="printed")
     attempt = attempts.latest(tx, job)
     if attempt is not None and attempt.process_id is not None and attempt.stage != "closed":
         attempts.resolve_attempt(tx, attempt, "printed")
@@ -380,7 +383,7 @@ def _acknowledge(tx: Transaction, directive: Directive) -> None:
     )
     for row in erased:
         tx.put("jobs", row["number"], erased=1)
-        tx.execute("DELETE FROM documents WHERE job = ?", (row["id"],))
+        tx.erase_document(row["id"])
     if erased:
         tx.receipt(
             "documents-erased", actor=AUTHORITY, evidence={"through": through, "jobs": len(erased)}

@@ -188,9 +188,14 @@ class Transaction(Reader):
         self._connection.execute(sql, (key,))
         self._changes.append([table, key, None])
 
-    def execute(self, sql: str, bindings: Sequence[Any] = ()) -> None:
-        """Writes to a table that is no projection (documents)."""
-        self._connection.execute(sql, tuple(bindings))
+    def keep_document(self, job: str, jws: bytes) -> None:
+        """Keeps an authorization as it came, in the one table of content that is no projection."""
+        self._connection.execute("INSERT INTO documents (job, jws) VALUES (?, ?)", (job, jws))
+
+    def erase_document(self, job: str) -> None:
+        """Erases it; ``secure_delete`` clears its pages, and the next checkpoint what the WAL holds of it."""
+        self._connection.execute("DELETE FROM documents WHERE job = ?", (job,))
+        self._journal.wal_holds_erased = True
 
     def next_key(self, table: str) -> int:
         """The key after the greatest one of a table with integer keys."""
@@ -339,6 +344,8 @@ class Journal:
         self.known_time = KnownTime(reader.value("SELECT value FROM known_time"))
         self.known_time.started(clock.now(), clock.monotonic())
         self.signer_number = self._find_signer(reader)
+        # What the last process erased may still stand in its WAL.
+        self.wal_holds_erased = True
 
     @classmethod
     def open(
@@ -467,13 +474,23 @@ class Journal:
         """Calls ``listener`` with the events of each durable commit, in the writing thread."""
         self._listeners.append(listener)
 
-    def checkpoint(self, *, mode: int = apsw.SQLITE_CHECKPOINT_PASSIVE) -> None:
-        """Copies the WAL into the database; apart from commits that someone waits for."""
+    def checkpoint(self) -> bool:
+        """Copies the WAL into the database, apart from commits that someone waits for; tells whether nothing is left to do.
+
+        A WAL that holds erased documents is cut to nothing, as soon as no reader looks at it any more.
+        """
+        erased = self.wal_holds_erased
+        mode = apsw.SQLITE_CHECKPOINT_TRUNCATE if erased else apsw.SQLITE_CHECKPOINT_PASSIVE
+        self.connection.set_busy_timeout(0)
         try:
             self.connection.wal_checkpoint(mode=mode)
         except (apsw.FullError, apsw.BusyError):
             # The WAL stays as it is: nothing is lost, and the next checkpoint may fit.
-            return
+            return not erased
+        finally:
+            self.connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+        self.wal_holds_erased = False
+        return True
 
     def receipt_text(self, row: Row) -> str:
         """The compact serialization of an event's receipt (columns payload, signature, kid)."""
