@@ -50,7 +50,10 @@ class Situation(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class PrinterView:
-    """One printer as it stands; ``detail`` is a sentence for a person."""
+    """One printer as it stands.
+
+    ``book_in`` is what its sensors show, None while nobody can know; ``detail`` is a sentence for a person.
+    """
 
     name: str
     profile: str
@@ -61,6 +64,7 @@ class PrinterView:
     counter: int | None = None
     presented: str | None = None
     job: str | None = None
+    book_in: bool | None = None
     removal_wanted: bool = False
     detail: str = "not reached yet"
 
@@ -76,6 +80,7 @@ class PrinterView:
             "counter": self.counter,
             "presented": self.presented,
             "job": self.job,
+            "book_in": self.book_in,
             "detail": self.detail,
         }
 

@@ -96,6 +96,9 @@ class Reconciliation:
         ]
         if not waiting:
             return
+        self.worker.board.change(
+            self.worker.name, detail="waiting for the page that it may still be printing"
+        )
         texts = {process_id_text(attempt.process_id or 0) for attempt in waiting}
         deadline = self.worker.clock.monotonic() + self.profile.page_seconds
         position = 0

@@ -471,6 +471,7 @@ class Station:
                     "name": view.name,
                     "state": view.state.value,
                     "reasons": [reason.value for reason in view.reasons],
+                    "book_in": view.book_in,
                 }
                 for view in self.board.views()
             ],

@@ -249,9 +249,7 @@ class PrinterWorker:
         )
         self._session_now = session
         try:
-            self.board.change(
-                self.name, situation=Situation.RECONCILING, detail="asking what was printed"
-            )
+            self.board.change(self.name, situation=Situation.RECONCILING)
             reconciliation = Reconciliation(self, session, self._watches)
             reconciliation.run()
             session.arm()
@@ -270,6 +268,7 @@ class PrinterWorker:
             situation=Situation.AWAY,
             state=PrinterState.STOPPED,
             reasons=self._away_reasons(),
+            book_in=None,
             removal_wanted=False,
             detail=str(fault),
         )
@@ -306,6 +305,7 @@ class PrinterWorker:
         self._serve()
         if self._show_stop():
             session.pump(POLL_S)
+            self._track_book(session)
             session.check_same_printer_still()
             return
         if session.conditions & FAULTS:
@@ -324,7 +324,8 @@ class PrinterWorker:
             self._take_back(session, job.id)
 
     def _show_stop(self) -> bool:
-        stop = attempts.reason_of_stop(self.journal.read(), self.name)
+        reader = self.journal.read()
+        stop = attempts.reason_of_stop(reader, self.name)
         if stop is None:
             return False
         self.board.change(
@@ -333,7 +334,8 @@ class PrinterWorker:
             state=PrinterState.STOPPED,
             reasons=(PrinterReason(stop),),
             job=None,
-            detail=f"accept it with `print-agent printer accept {self.name} --reason ...` if this printer may print",
+            detail=f"{attempts.explain_stop(reader, self.name)}; if it may print:"
+            f" `print-agent printer accept {self.name} --reason ...`",
         )
         return True
 
@@ -515,7 +517,10 @@ class PrinterWorker:
     def _track_book(self, session: BookPrinter) -> None:
         """A presented number is used up by taking out the book that went in after it."""
         presented, slip = self._presented, session.slip
-        if presented is None or slip is None:
+        if slip is None:
+            return
+        self.board.change(self.name, book_in=not slip.book_out)
+        if presented is None:
             return
         if slip.book_in and presented.since is _BookSince.OUT:
             presented.since = _BookSince.WENT_IN

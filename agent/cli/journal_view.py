@@ -121,6 +121,7 @@ class JournalView:
             "counter": None if counter is None else counter["value"],
             "presented": None,
             "job": None,
+            "book_in": None,
             "detail": NOT_RUNNING,
         }
 
@@ -147,7 +148,7 @@ class JournalView:
             "receipts": int(self._reader.value("SELECT coalesce(max(seq), 0) FROM events")),
             "acknowledged": int(self._reader.station("acknowledged", 0)),
             "printers": [
-                {"name": name, "state": "stopped", "reasons": ["offline"]}
+                {"name": name, "state": "stopped", "reasons": ["offline"], "book_in": None}
                 for name in self._settings.printers
             ],
         }

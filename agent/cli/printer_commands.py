@@ -62,6 +62,7 @@ def printers(config: Config = None, as_json: Json = False) -> None:
             Styled(row["state"], PRINTER_STATE_STYLES.get(row["state"], "")),
             row["job"] or "-",
             row["presented"] or "-",
+            {True: "in", False: "none", None: "-"}[row["book_in"]],
             row.get("detail") or ", ".join(row["reasons"]) or "-",
         ]
         for row in found
@@ -71,6 +72,7 @@ def printers(config: Config = None, as_json: Json = False) -> None:
         Column("STATE"),
         Column("JOB", folds=True),
         Column("PRESENTED"),
+        Column("BOOK"),
         Column("WHAT NOW", folds=True),
     ]
     say_table(columns, rows)

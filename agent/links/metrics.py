@@ -37,7 +37,12 @@ def exposition(status: Mapping[str, Any]) -> str:
         ["name", "reason"],
         registry=registry,
     )
+    books = Gauge(
+        "print_agent_printer_book_in", "Whether a book is in it", ["name"], registry=registry
+    )
     for printer in status["printers"]:
+        if printer["book_in"] is not None:
+            books.labels(printer["name"]).set(printer["book_in"])
         printers.labels(printer["name"], printer["state"]).set(1)
         for reason in printer["reasons"]:
             reasons.labels(printer["name"], reason).set(1)

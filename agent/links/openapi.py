@@ -74,6 +74,8 @@ _SCHEMAS: dict[str, Any] = {
             "counter": _OPTIONAL_INTEGER,
             "presented": _OPTIONAL_TEXT,
             "job": _OPTIONAL_TEXT,
+            "book_in": {"type": ["boolean", "null"], "description": "what its sensors show"},
+            "detail": {"type": "string", "description": "a sentence for a person"},
         },
     },
 }

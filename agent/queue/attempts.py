@@ -520,6 +520,20 @@ def reason_of_stop(reader: Reader, printer: str) -> str | None:
     return None if row is None else row["stopped"]
 
 
+def explain_stop(reader: Reader, printer: str) -> str:
+    """What was found at a printer that stopped, and what was expected, for a person."""
+    row = reader.get("printers", printer)
+    assert row is not None
+    found, counter = row["stopped_serial"], row["stopped_counter"]
+    if found != row["serial"]:
+        return (
+            f"its serial number is {found or 'not told'}, that of the last one was {row['serial']}"
+        )
+    journaled = reader.get("counters", found)
+    assert journaled is not None
+    return f"it printed {counter - journaled['value']} rows that this station did not send"
+
+
 def is_clear(reader: Reader, job: Job) -> bool:
     """Whether the page of a stopped job can no longer print."""
     attempt = latest(reader, job)

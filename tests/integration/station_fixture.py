@@ -53,7 +53,7 @@ class FixedClock:
 def prepare(folder: Path, printer: str) -> Path:
     """A configuration with the vectors' keys."""
     state = folder / "s"
-    state.mkdir(mode=0o700, parents=True)
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
     for name in ("station.jwks", "trust.jwks"):
         shutil.copyfile(VECTORS / name, state / name)
         (state / name).chmod(0o600)

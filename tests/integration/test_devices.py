@@ -7,12 +7,14 @@ import contextlib
 import json
 import os
 import pty
+import sys
 import tty
 
 import pytest
 from station_fixture import VECTORS, index, serving
 
 from agent import service
+from agent.cli import main
 from agent.clock import SystemClock, sleep
 from agent.drivers.virtual.client import spawn
 
@@ -39,8 +41,8 @@ class Desk:
         self.configuration = f'port = "{self.directory}/port"\nflow = "none"'
         self.printer = None
 
-    def switch_on(self):
-        self.printer = spawn(self.directory, speed=20.0)
+    def switch_on(self, **make):
+        self.printer = spawn(self.directory, speed=20.0, **make)
 
     def serving(self, extra=""):
         return serving(self.folder, printer=f"{self.configuration}\n{extra}")
@@ -49,6 +51,7 @@ class Desk:
         if self.printer is not None:
             self.printer.quit()
             self.printer.close()
+            self.printer = None
 
 
 @pytest.fixture
@@ -94,6 +97,117 @@ def test_a_printer_whose_device_appears_is_reached_at_once(desk, monkeypatch):
         wait_for(lambda: shown(client) == ("idle", []))
 
 
+# What a technician sees
+
+
+def submit(client):
+    raw = (VECTORS / SPECIMEN["file"]).read_bytes()
+    assert client.call("POST", "/v1/messages", raw, kind="application/jose")[0] == 201
+
+
+class Eyes:
+    """Everything that shows a printer's state: the call, the metrics, the command."""
+
+    def __init__(self, client, desk, capsys, monkeypatch):
+        self.client = client
+        self.capsys = capsys
+        monkeypatch.setattr(
+            sys, "argv", ["print-agent", "printers", "--config", str(desk.folder / "station.toml")]
+        )
+
+    def see(self, state, *reasons, book_in, says):
+        """Waits until the call shows it; the others must show the same."""
+
+        def it_comes():
+            (printer,) = self.client.get("/v1/printers")
+            found = (printer["state"], printer["reasons"], printer["book_in"])
+            return found == (state, list(reasons), book_in) and says in printer["detail"]
+
+        wait_for(it_comes)
+        metrics = self.client.call("GET", "/metrics")[1].decode()
+        assert f'print_agent_printer{{name="main",state="{state}"}} 1.0' in metrics
+        for reason in reasons:
+            assert f'print_agent_printer_reason{{name="main",reason="{reason}"}} 1.0' in metrics
+        book = 'print_agent_printer_book_in{name="main"}'
+        assert (book in metrics) == (book_in is not None)
+        if book_in is not None:
+            assert f"{book} {float(book_in)}" in metrics
+        assert main() == 0
+        row = self.capsys.readouterr().out.splitlines()[1].split()
+        assert row[:2] == ["main", state]
+        assert {None: "-", True: "in", False: "none"}[book_in] in row
+        assert says in " ".join(row)
+
+
+def test_every_state_of_a_printer_is_told_to_a_technician(desk, capsys, monkeypatch):
+    with desk.serving() as client:
+        see = Eyes(client, desk, capsys, monkeypatch).see
+        see("stopped", "offline", book_in=None, says="no such port")
+        desk.switch_on()
+        printer = desk.printer
+        see("idle", book_in=False, says="")
+        printer.open_cover()
+        see("stopped", "cover-open", book_in=False, says="close the cover")
+        printer.close_cover()
+        printer.jam()
+        see("stopped", "media-jam", book_in=False, says="take out what is jammed")
+        printer.clear_jam()
+        see("idle", book_in=False, says="")
+        printer.insert("X1")
+        see("idle", "book-removal-wanted", book_in=True, says="take the book out")
+        submit(client)
+        client.post("/v1/printers/main/book", {"number": BOOK})
+        see("processing", "book-removal-wanted", book_in=True, says="take the book out")
+        printer.remove()
+        see("processing", "media-needed", book_in=False, says=f"put in book {BOOK}")
+        printer.set_speed(2.0)
+        printer.insert(BOOK)
+        see("processing", book_in=True, says="printing")
+        printer.set_speed(20.0)
+        see("idle", "book-removal-wanted", book_in=True, says="take the book out")
+        printer.remove()
+        printer.power_off(hang_up=True)
+        see("stopped", "offline", book_in=None, says="no such port")
+
+
+def test_another_printer_in_the_same_place_waits_for_a_person(desk, capsys, monkeypatch):
+    desk.switch_on(serial="X1")
+    with desk.serving() as client:
+        see = Eyes(client, desk, capsys, monkeypatch).see
+        see("idle", book_in=False, says="")
+        desk.close()
+        desk.switch_on(serial="X2")
+        see(
+            "stopped",
+            "printer-changed",
+            book_in=False,
+            says="serial number is X2, that of the last one was X1",
+        )
+        client.post("/v1/printers/main/accept", {"reason": "the old one is in repair"})
+        see("idle", book_in=False, says="")
+
+
+def test_a_printer_that_was_used_elsewhere_waits_for_a_person(desk, capsys, monkeypatch):
+    desk.switch_on()
+    with desk.serving() as client:
+        Eyes(client, desk, capsys, monkeypatch).see("idle", book_in=False, says="")
+    desk.printer.insert("X1")
+    with open(desk.printer.port, "wb", buffering=0) as elsewhere:
+        elsewhere.write(b"one line\n\x0c")
+        state = desk.printer.wait_for(lambda state: state.place == "ejected")
+    desk.printer.remove()
+    with desk.serving() as client:
+        see = Eyes(client, desk, capsys, monkeypatch).see
+        see(
+            "stopped",
+            "printer-used-elsewhere",
+            book_in=False,
+            says=f"it printed {state.counter} rows that this station did not send",
+        )
+        client.post("/v1/printers/main/accept", {"reason": "it was a test page"})
+        see("idle", book_in=False, says="")
+
+
 # Readers
 
 
@@ -120,8 +234,7 @@ def scan(reader, text):
 
 def printed(desk, client, reader):
     """A book was scanned, put in, printed and taken out."""
-    raw = (VECTORS / SPECIMEN["file"]).read_bytes()
-    assert client.call("POST", "/v1/messages", raw, kind="application/jose")[0] == 201
+    submit(client)
     wait_for(lambda: shown(client) == ("idle", []))
     wait_for(lambda: client.get("/v1/status")["conditions"] == [])
     scan(reader, BOOK)

@@ -149,7 +149,9 @@ class StationDouble:
             "expected_finish": None,
             "receipts": 7,
             "acknowledged": 5,
-            "printers": [{"name": "main", "state": "idle", "reasons": ["offline"]}],
+            "printers": [
+                {"name": "main", "state": "idle", "reasons": ["offline"], "book_in": None},
+            ],
         }
 
     def receipts(self, after: int, limit: int) -> tuple[list[str], int, str]:
