@@ -23,6 +23,7 @@ class Entry:
     event: str
     job: str | None
     state: str | None
+    reasons: tuple[str, ...]
     book: str | None
     actor: str | None
     evidence: Mapping[str, Any]
@@ -127,6 +128,7 @@ def _entry(claims: Mapping[str, Any]) -> Entry:
         event=claims["event"],
         job=text("job"),
         state=text("state"),
+        reasons=tuple(reasons) if isinstance(reasons := claims.get("reasons"), list) else (),
         book=text("book"),
         actor=text("actor"),
         evidence=evidence if isinstance(evidence, dict) else {},

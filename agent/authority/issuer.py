@@ -1,9 +1,11 @@
 """Issues authorizations and directives; its state is a directory.
 
 ``authority.json``         the authority's id
-``authority.jwks``         its private keys, mode 0600: an issuer and a root
+``authority.jwks``         its private keys, mode 0600: an issuer, a root, and one that seals documents
 ``stations/ID.jwks``       a station's public keys
 ``issued/ID.jsonl``        what was issued to it, one line each; the last one holds the last ``seq``
+``kept/ID/SEQ.jwe``        an authorization's documents, sealed for the authority itself
+``kept/ID/SEQ.jws``        a message that must be had again byte for byte: what a takeover issued
 """
 
 from __future__ import annotations
@@ -15,10 +17,11 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from joserfc import jwe
+from joserfc.errors import JoseError
 from joserfc.jwk import OKPKey
 
 from agent.authority.audit import Audit
@@ -32,13 +35,22 @@ from agent.crypto.keys import (
 )
 from agent.crypto.receipts import public_keys
 from agent.errors import ConfigurationInvalid
-from agent.model import TYP_AUTHORIZATION, TYP_DIRECTIVE, TYP_DOCUMENT, Action
+from agent.model import (
+    MESSAGE_SIZE_MAX,
+    TYP_AUTHORIZATION,
+    TYP_DIRECTIVE,
+    TYP_DOCUMENT,
+    Action,
+)
 from agent.page.mrz import compose_mrz
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LINE_SIZE_MAX = 64 * 1024  # bytes; a line of the issued list has some 200
 _KID = {Role.ISSUER: "issuer-1", Role.ROOT: "root-1"}
+_TYP_KEPT = "documents+json"
+# joserfc refuses by default what is larger than 64 KiB; four portraits are.
 _REGISTRY = jwe.JWERegistry(algorithms=[ALG_ENCRYPTION, "A256GCM"])
+_REGISTRY.max_ciphertext_length = 4 * MESSAGE_SIZE_MAX
 _MRZ_FIELDS = (
     "document_type",
     "issuing_state",
@@ -51,15 +63,27 @@ _MRZ_FIELDS = (
 )
 
 
+class Replaced(NamedTuple):
+    """A job of a dead station."""
+
+    station: str
+    job: str
+
+
 class Authority:
     """An issuer key, a root key, and for each station its keys and what was issued to it."""
 
     def __init__(
-        self, directory: Path, authority_id: str, keys: Mapping[Role, Ed25519PrivateKey]
+        self,
+        directory: Path,
+        authority_id: str,
+        keys: Mapping[Role, Ed25519PrivateKey],
+        sealing_key: OKPKey,
     ) -> None:
         self.directory = directory
         self.id = authority_id
         self._keys = dict(keys)
+        self._sealing_key = sealing_key
 
     @classmethod
     def create(cls, directory: Path, authority_id: str) -> Authority:
@@ -69,10 +93,12 @@ class Authority:
             ConfigurationInvalid: there is one, or it cannot be written.
         """
         keys = {role: Ed25519PrivateKey.generate() for role in Role}
-        authority = cls(directory, authority_id, keys)
-        for folder in (directory, directory / "stations", directory / "issued"):
+        sealing_key = OKPKey.generate_key("X25519", {"use": "enc", "kid": "documents-1"})
+        authority = cls(directory, authority_id, keys, sealing_key)
+        for folder in (directory, *(directory / name for name in ("stations", "issued", "kept"))):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         private = [authority._jwk(role) | {"d": _raw(keys[role])} for role in Role]
+        private.append(sealing_key.as_dict(private=True))
         write_private_file(directory / "authority.jwks", {"keys": private})
         write_private_file(directory / "authority.json", {"authority": authority_id})
         return authority
@@ -92,8 +118,11 @@ class Authority:
                     jose.decode_base64url(jwk["d"].encode())
                 )
                 for jwk in jwks["keys"]
+                if "role" in jwk
             }
-            return cls(directory, about["authority"], {role: keys[role] for role in Role})
+            sealing_key = OKPKey.import_key(_encryption_jwk(jwks))
+            roles = {role: keys[role] for role in Role}
+            return cls(directory, about["authority"], roles, sealing_key)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             raise ConfigurationInvalid(
                 f"{directory}: no reference authority; make one with `print-agent authority init`"
@@ -146,6 +175,7 @@ class Authority:
         nbf: int | None = None,
         priority: int = 50,
         application: str | None = None,
+        replaces: Replaced | None = None,
     ) -> str:
         """Signs a print authorization; its ``seq`` is durable before it is returned.
 
@@ -159,22 +189,48 @@ class Authority:
             nbf: not printed before.
             priority: 1..100.
             application: the number that staff see.
+            replaces: the dead station's job that it stands for; its message is kept.
 
         Raises:
             ConfigurationInvalid: no such station.
             ValueError: a name or number that cannot be written in an MRZ.
         """
         key = OKPKey.import_key(_encryption_jwk(self._station(station_id)))
+        documents = [(number, _complete(number, document)) for number, document in books]
         entries = [
-            {"number": number, "document": _seal(_complete(number, document), key)}
-            for number, document in books
+            {"number": number, "document": _seal(document, key, typ=TYP_DOCUMENT)}
+            for number, document in documents
         ]
-        claims: dict[str, Any] = {"priority": priority, "books": entries}
-        claims |= {} if nbf is None else {"nbf": nbf}
-        claims |= {} if application is None else {"application": application}
-        about = {"books": [number for number, _ in books]}
-        times = {"iat": now, "exp": exp}
-        return self._issue(station_id, TYP_AUTHORIZATION, {"jti": jti} | times | claims, about)
+        terms: dict[str, Any] = {"exp": exp, "priority": priority}
+        terms |= {} if nbf is None else {"nbf": nbf}
+        terms |= {} if application is None else {"application": application}
+        about = terms | {"books": [number for number, _ in documents]}
+        about |= {} if replaces is None else {"replaces": replaces._asdict()}
+        return self._issue(
+            station_id,
+            TYP_AUTHORIZATION,
+            {"jti": jti, "iat": now, "books": entries} | terms,
+            about,
+            sealed=_seal(dict(documents), self._sealing_key, typ=_TYP_KEPT),
+        )
+
+    def documents(self, station_id: str, seq: int) -> dict[str, dict[str, Any]]:
+        """What an authorization printed into which book: the documents by book number.
+
+        Raises:
+            ConfigurationInvalid: they are not kept, or not readable with this authority's key.
+        """
+        path = self._kept_path(station_id, seq, "jwe")
+        try:
+            text = path.read_text(encoding="ascii")
+            opened = jwe.decrypt_compact(text, self._sealing_key, registry=_REGISTRY)
+        except (OSError, ValueError, JoseError):
+            raise ConfigurationInvalid(f"{path}: no documents that this authority sealed") from None
+        return jose.parse_object(opened.plaintext or b"")
+
+    def kept_message(self, station_id: str, seq: int) -> str:
+        """A message of a takeover, byte for byte as it was issued."""
+        return self._kept_path(station_id, seq, "jws").read_text(encoding="ascii")
 
     def direct(
         self,
@@ -204,7 +260,8 @@ class Authority:
         self._station(station_id)
         if action is Action.TRUST:
             claims.setdefault("jwks", self.trust_jwks())
-        about = {"action": action.value} | ({"job": claims["job"]} if "job" in claims else {})
+        about = {"action": action.value, "exp": exp}
+        about |= {name: claims[name] for name in ("job", "to", "through") if name in claims}
         body = {"jti": jti, "iat": now, "exp": exp, "action": action.value} | claims
         return self._issue(station_id, TYP_DIRECTIVE, body, about)
 
@@ -232,21 +289,46 @@ class Authority:
         return [jose.parse_object(line) for line in lines]
 
     def _issue(
-        self, station_id: str, typ: str, claims: dict[str, Any], about: dict[str, Any]
+        self,
+        station_id: str,
+        typ: str,
+        claims: dict[str, Any],
+        about: dict[str, Any],
+        *,
+        sealed: str | None = None,
     ) -> str:
         role = Role.ROOT if about.get("action") == Action.TRUST else Role.ISSUER
-        with _locked(self._issued_path(station_id)) as file:
+        with locked(self._issued_path(station_id)) as file:
             seq = _last_seq(file) + 1
             claims["jti"] = claims["jti"] or f"directive-{seq}"
             message = self._sign(
                 typ, role, {"iss": self.id, "aud": station_id, "seq": seq} | claims
             )
+            # Both are durable before the row is: what has a row can be given out again.
+            if sealed is not None:
+                self._keep(station_id, seq, "jwe", sealed)
+            if "replaces" in about or about.get("action") == Action.RETIRE:
+                self._keep(station_id, seq, "jws", message)
             row = {"seq": seq, "jti": claims["jti"], "iat": claims["iat"]} | about
             file.write(json.dumps(row).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
             sync_directory(self.directory / "issued")
         return message
+
+    def _keep(self, station_id: str, seq: int, suffix: str, text: str) -> None:
+        path = self._kept_path(station_id, seq, suffix)
+        if not path.parent.is_dir():
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            sync_directory(path.parent.parent)
+        with path.open("w", encoding="ascii") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        sync_directory(path.parent)
+
+    def _kept_path(self, station_id: str, seq: int, suffix: str) -> Path:
+        return self.directory / "kept" / station_id / f"{seq}.{suffix}"
 
     def _sign(self, typ: str, role: Role, claims: Mapping[str, Any]) -> str:
         header = {"alg": Algorithm.ED25519.value, "kid": _KID[role], "typ": typ}
@@ -258,6 +340,10 @@ class Authority:
         x = jose.encode_base64url(self._keys[role].public_key().public_bytes_raw())
         jwk = {"kty": "OKP", "crv": "Ed25519", "x": x, "kid": _KID[role], "use": "sig"}
         return jwk | {"alg": Algorithm.ED25519.value, "role": role.value}
+
+    def require_station(self, station_id: str) -> None:
+        """Raises ``ConfigurationInvalid`` where the station is not registered."""
+        self._station(station_id)
 
     def _station(self, station_id: str) -> dict[str, Any]:
         path = self.directory / "stations" / f"{station_id}.jwks"
@@ -272,8 +358,8 @@ class Authority:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[BinaryIO]:
-    """The issued list, for one process at a time: two of them must not give out one ``seq``."""
+def locked(path: Path) -> Iterator[BinaryIO]:
+    """A file for one process at a time: two of them must not give out one ``seq``, or one job twice."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "r+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -311,9 +397,9 @@ def _complete(number: str, document: Mapping[str, Any]) -> dict[str, Any]:
     return whole
 
 
-def _seal(document: Mapping[str, Any], key: OKPKey) -> str:
-    header = {"alg": ALG_ENCRYPTION, "enc": "A256GCM", "typ": TYP_DOCUMENT, "kid": key.kid}
-    return jwe.encrypt_compact(header, _json(document), key, registry=_REGISTRY)
+def _seal(content: Mapping[str, Any], key: OKPKey, *, typ: str) -> str:
+    header = {"alg": ALG_ENCRYPTION, "enc": "A256GCM", "typ": typ, "kid": key.kid}
+    return jwe.encrypt_compact(header, _json(content), key, registry=_REGISTRY)
 
 
 def _raw(private: Ed25519PrivateKey) -> str:

@@ -12,11 +12,13 @@ import typer
 
 from agent import __version__
 from agent.cli import (
+    authority_takeover,
     demo_command,
     job_commands,
     message_commands,
     printer_commands,
     station_commands,
+    takeover,
 )
 from agent.cli.authority import authority
 from agent.cli.journal_commands import journal
@@ -64,7 +66,9 @@ app.add_typer(station_commands.clock, name="clock", rich_help_panel=station_comm
 app.add_typer(journal, name="journal", rich_help_panel=station_commands.PANEL)
 app.add_typer(keys, name="keys", rich_help_panel=station_commands.PANEL)
 app.add_typer(technician, name="technician", rich_help_panel=station_commands.PANEL)
+app.add_typer(takeover.commands)
 app.add_typer(demo_command.commands)
+authority.add_typer(authority_takeover.commands)
 app.add_typer(authority, name="authority", rich_help_panel=demo_command.PANEL)
 
 

@@ -131,9 +131,9 @@ def authority_authorize(
         raise typer.BadParameter("--count goes with --random, and without --jti")
     if len(book) > 4:
         raise typer.BadParameter("an authorization has up to four books")
-    issuer = _authority(directory)
+    issuer = opened_authority(directory)
     if station_keys is not None:
-        issuer.add_station(station, _read_object(station_keys))
+        issuer.add_station(station, read_object(station_keys))
     now = SystemClock().now()
     given = None if document is None else _read_document(document, books=len(book))
     for index in range(count):
@@ -234,7 +234,7 @@ def authority_direct(
         "head": head,
         "printed": printed or ([] if action is Action.RESUME else None),
         "version": version,
-        "jwks": None if jwks is None else _read_object(jwks),
+        "jwks": None if jwks is None else read_object(jwks),
     }
     given = {name: value for name, value in claims.items() if value is not None}
     if action is not Action.RETIRE and "reason" in _NEEDED[action]:
@@ -242,7 +242,9 @@ def authority_direct(
     _check_claims(action, given)
     now = SystemClock().now()
     sys.stdout.write(
-        _authority(directory).direct(station, action, exp=_moment(exp, now=now), now=now, **given)
+        opened_authority(directory).direct(
+            station, action, exp=_moment(exp, now=now), now=now, **given
+        )
         + "\n"
     )
 
@@ -308,8 +310,8 @@ def authority_verify(
     if keys is None and authority_dir is None:
         raise typer.BadParameter("give --keys FILE or --authority-dir DIR")
     asked_day = None if day is None else _day(day)
-    receipts = _read_receipts(file)
-    name = station or _station_of(receipts)
+    receipts = read_receipts(file)
+    name = station or chain_station(receipts)
     audit = _audit(receipts, name, keys=keys, authority_dir=authority_dir)
     asked = [value for value in (job, book, asked_day) if value is not None]
     entries = [
@@ -336,15 +338,15 @@ def _audit(
     from agent.authority import Audit
     from agent.crypto.receipts import ChainVerifier, public_keys
 
-    issuer = None if authority_dir is None else _authority(authority_dir)
+    issuer = None if authority_dir is None else opened_authority(authority_dir)
     if issuer is not None and keys is not None:
-        issuer.add_station(station, _read_object(keys))
+        issuer.add_station(station, read_object(keys))
     if issuer is not None:
         return issuer.verify(station, receipts)
     assert keys is not None
     try:
         # Behind a rotated key stands the older one, with which the chain began.
-        first = dict(list(public_keys(_read_object(keys)).items())[-1:])
+        first = dict(list(public_keys(read_object(keys)).items())[-1:])
     except ValueError as error:
         raise ConfigurationInvalid(f"{keys}: {error}") from None
     # Without an authority's list every accepted job counts as issued.
@@ -434,13 +436,19 @@ def _say_audit_json(station: str, audit: Audit, shown: list[Entry], *, job: str 
     )
 
 
-def _authority(directory: Path) -> Authority:
+def opened_authority(directory: Path) -> Authority:
+    """The reference authority of a folder."""
     from agent.authority import Authority
 
     return Authority.load(directory)
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        ConfigurationInvalid: it holds none.
+    """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -452,13 +460,18 @@ def _read_object(path: Path) -> dict[str, Any]:
 
 
 def _read_document(path: Path, *, books: int) -> dict[str, Any]:
-    document = _read_object(path)
+    document = read_object(path)
     if books > 1:
         document.pop("mrz", None)
     return document
 
 
-def _read_receipts(file: Path) -> list[str]:
+def read_receipts(file: Path) -> list[str]:
+    """Receipts from a file, or from standard input for ``-``.
+
+    Raises:
+        PrintAgentError: these are none.
+    """
     try:
         text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="ascii")
     except ValueError:
@@ -472,7 +485,12 @@ def _claims(receipt: str) -> dict[str, Any]:
     return claims_of(receipt)
 
 
-def _station_of(receipts: list[str]) -> str:
+def chain_station(receipts: list[str]) -> str:
+    """Whose receipts they claim to be.
+
+    Raises:
+        PrintAgentError: there is none that says so.
+    """
     name = _claims(receipts[0]).get("iss") if receipts else None
     if not isinstance(name, str):
         raise PrintAgentError("there is no receipt, so say --station ID")

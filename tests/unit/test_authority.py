@@ -17,14 +17,13 @@ from agent.authority import Authority, random_document
 from agent.authority import issuer as issuer_module
 from agent.crypto.documents import open_documents
 from agent.crypto.keys import StationKeys, TrustStore
-from agent.crypto.receipts import build_receipt, first_prev, hash_of
 from agent.crypto.verifier import open_envelope, read_claims
 from agent.errors import ConfigurationInvalid
 from agent.model import Action, Authorization, Directive
 from agent.page.mrz import check_mrz
+from tests.unit.chain_writer import NOW, ChainWriter
 
 STATION = "sambas-01"
-NOW = 1_893_456_000  # 2030-01-01
 KEYS = StationKeys.generate()
 
 
@@ -153,33 +152,10 @@ def test_an_unknown_station_or_directory_is_named(authority: Authority, tmp_path
         Authority.load(tmp_path)
 
 
-class Station:
-    """Writes receipts as a station would."""
-
-    def __init__(self, keys: StationKeys) -> None:
-        self.keys, self.seq, self.head = keys, 0, first_prev(STATION)
-        self.lines: list[str] = []
-
-    def tell(self, event: str, *, iat: int = NOW, **claims: Any) -> None:
-        self.seq += 1
-        line = build_receipt(
-            self.keys,
-            iss=STATION,
-            aud="imigrasi-jakarta",
-            seq=self.seq,
-            prev=self.head,
-            iat=iat,
-            event=event,
-            **claims,
-        )
-        self.head = hash_of(line)
-        self.lines.append(line + "\n")
-
-
 def test_an_audit_says_what_became_of_a_job_and_a_book(authority: Authority) -> None:
     authorize(authority, "job-1")
     authorize(authority, "job-2", "C0000002")
-    station = Station(KEYS)
+    station = ChainWriter(STATION, KEYS)
     station.tell("station-started")
     station.tell("job-accepted", job="job-1", state="pending", book="C0000001", actor="authority")
     station.tell("print-committed", job="job-1", state="processing", book="C0000001", actor="agent")
@@ -210,7 +186,7 @@ def test_an_audit_says_what_became_of_a_job_and_a_book(authority: Authority) -> 
 def test_an_audit_shows_a_missing_receipt_and_a_job_that_nobody_issued(
     authority: Authority,
 ) -> None:
-    station = Station(KEYS)
+    station = ChainWriter(STATION, KEYS)
     for event in ("station-started", "print-completed", "station-started"):
         station.tell(event)
     station.tell("job-accepted", job="smuggled", state="pending")
@@ -223,7 +199,7 @@ def test_an_audit_shows_a_missing_receipt_and_a_job_that_nobody_issued(
 def test_an_audit_follows_a_rotation_although_the_station_was_registered_anew(
     authority: Authority,
 ) -> None:
-    station = Station(KEYS)
+    station = ChainWriter(STATION, KEYS)
     station.tell("station-started")
     rotated = KEYS.rotate(NOW, 60)
     station.tell("keys-rotated", evidence=rotated.public_jwks())
@@ -234,7 +210,7 @@ def test_an_audit_follows_a_rotation_although_the_station_was_registered_anew(
     sealed = read(authority, authorize(authority, "job-1"))
     assert isinstance(sealed, Authorization)
     assert open_documents(sealed, rotated, now=NOW + 999, check_mrz=check_mrz)
-    forged = Station(rotated)
+    forged = ChainWriter(STATION, rotated)
     forged.tell("station-started")
     assert not authority.verify(STATION, forged.lines).is_whole()
 

@@ -1,0 +1,427 @@
+"""What becomes of a dead station's jobs: those whose book is blank in the spare's hand go there, no other.
+
+``decide`` is the rule, values in and decision out. It knows three sources: what was issued to the dead station,
+what that station's receipts tell, which may end long before its death, and what a person at the spare counted.
+A blank book proves that its job was not printed into it, whatever the dead station did meanwhile; so a job goes
+to the spare only where each of its books is accounted for: blank or damaged in the hand, or recorded as spoiled.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from agent.authority.audit import Audit, Entry
+from agent.authority.issuer import Authority, Replaced, locked
+from agent.clock import random_name
+from agent.errors import ConfigurationInvalid, PrintAgentError
+from agent.model import Action, BookFate, JobState, Reason
+
+RETIREMENT_S = 10 * 365 * 86_400  # a PC may sleep in a cupboard for years and must still be retired
+_INKED = ("print-completed", "print-verified")
+_ENDED = (JobState.COMPLETED, JobState.CANCELED, JobState.ABORTED)
+
+
+class Verdict(enum.StrEnum):
+    """What a takeover does about a job."""
+
+    GIVEN = "given"  # authorized anew for the spare
+    ENDED = "ended"  # nothing is left to do
+    WAITS = "waits"  # for a person
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The verdict, why, and the blank books of a job that is given."""
+
+    verdict: Verdict
+    why: str
+    books: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """What the authority knows of one job of the dead station.
+
+    ``state`` and ``reasons`` are the last that the receipts tell, None where it was never accepted. ``given_to``
+    is the station that it was authorized for anew. ``directed`` holds the last directive of each kind about it.
+    ``spoiled``, ``inked`` and ``committed_at`` (NumericDate of the last intent) are the receipts' word on its books.
+    """
+
+    job: str
+    books: tuple[str, ...]
+    exp: int | None
+    state: str | None = None
+    reasons: tuple[str, ...] = ()
+    told_at: int = 0
+    given_to: str | None = None
+    directed: Mapping[Action, Mapping[str, Any]] = field(default_factory=dict)
+    spoiled: frozenset[str] = frozenset()
+    inked: frozenset[str] = frozenset()
+    committed_at: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """One ``inventory-taken`` of a station: who counted when, and the fate of each book."""
+
+    station: str
+    counted_at: int
+    actor: str
+    fates: Mapping[str, BookFate]
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """All inventories together, as the spare's station holds the books.
+
+    ``hand`` is the spare's last word on a book, with its time; ``disputes`` tells where two words differ.
+    """
+
+    hand: Mapping[str, tuple[BookFate, int]] = field(default_factory=dict)
+    disputes: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, inventories: Iterable[Inventory], *, spare: str) -> Count:
+        """Puts inventories together; ``missing`` contradicts nothing, a book can be found."""
+        hand: dict[str, tuple[BookFate, int]] = {}
+        said: dict[str, dict[tuple[str, BookFate], str]] = {}
+        for inventory in sorted(inventories, key=lambda one: one.counted_at):
+            for book, fate in inventory.fates.items():
+                if inventory.station == spare:
+                    hand[book] = (fate, inventory.counted_at)
+                if fate is not BookFate.MISSING:
+                    words = f"{fate} by {inventory.actor} at {inventory.station}"
+                    said.setdefault(book, {})[inventory.station, fate] = words
+        disputes = {
+            book: " and ".join(words.values()) for book, words in said.items() if len(words) > 1
+        }
+        return cls(hand, disputes)
+
+
+@dataclass(frozen=True, slots=True)
+class Takeover:
+    """What a takeover did: a decision for each job, and the messages that carry it out.
+
+    ``strangers`` are counted books that no job of the dead station names.
+    """
+
+    dead: str
+    spare: str
+    decisions: Mapping[str, Decision]
+    retirement: str
+    authorizations: tuple[str, ...]
+    strangers: Mapping[str, BookFate]
+
+
+def decide(record: JobRecord, count: Count, *, now: int) -> Decision:
+    """The rule; the first that fits decides."""
+    return _settled(record, count) or _held_back(record, now=now) or _by_the_books(record, count)
+
+
+def _settled(record: JobRecord, count: Count) -> Decision | None:
+    """Whether nothing is left to do."""
+    if record.given_to is not None:
+        return Decision(Verdict.GIVEN, f"authorized for {record.given_to} before")
+    if Action.REVOKE in record.directed and record.state != JobState.COMPLETED:
+        return Decision(Verdict.ENDED, "revoked")
+    transfer = record.directed.get(Action.TRANSFER)
+    given_up = record.state == JobState.CANCELED and Reason.TRANSFERRED in record.reasons
+    if record.state not in _ENDED or (given_up and transfer is None):
+        # What its retirement made it give up was never printed, and is what a takeover is about.
+        return None
+    if record.state == JobState.COMPLETED:
+        blank = [book for book in record.inked if count.hand.get(book, ("",))[0] is BookFate.BLANK]
+        if blank:
+            return _wait(
+                f"the receipts say that book {blank[0]} was printed, but it is blank in the hand"
+            )
+    reasons = ", ".join(record.reasons)
+    to = f" to {transfer['to']}" if given_up and transfer is not None else ""
+    return Decision(Verdict.ENDED, f"{record.state}{': ' if reasons else ''}{reasons}{to}")
+
+
+def _held_back(record: JobRecord, *, now: int) -> Decision | None:
+    """Whether something else than a book stands against authorizing it anew."""
+    transfer = record.directed.get(Action.TRANSFER)
+    if transfer is not None:
+        return _wait(f"its transfer to {transfer['to']} was directed: see what became of it there")
+    hold, release = record.directed.get(Action.HOLD), record.directed.get(Action.RELEASE)
+    if hold is not None and (release is None or release["seq"] < hold["seq"]):
+        return _wait("the authority holds it: release it first")
+    if Reason.JOB_HOLD in record.reasons and (release is None or release["iat"] < record.told_at):
+        return _wait("a technician held it: release it first")
+    if record.exp is None or now > record.exp:
+        return _wait("its window has ended: authorize it anew")
+    return None
+
+
+def _by_the_books(record: JobRecord, count: Count) -> Decision:
+    blank: list[str] = []
+    for book in record.books:
+        if book in count.disputes:
+            return _wait(f"book {book} was counted as {count.disputes[book]}: look at it")
+        fate, counted_at = count.hand.get(book, (BookFate.MISSING, 0))
+        if book in record.spoiled and fate in (BookFate.MISSING, BookFate.DAMAGED):
+            continue
+        if book in record.spoiled:
+            return _wait(
+                f"the receipts say that book {book} is spoiled, but it was counted as {fate}: look at it"
+            )
+        match fate:
+            case BookFate.MISSING:
+                return _wait(
+                    f"book {book} is not in the hand: it may have been printed and handed out"
+                )
+            case BookFate.PRINTED:
+                return _wait(f"book {book} is printed, and no receipt says so: record it")
+            case BookFate.BLANK if book in record.inked:
+                return _wait(
+                    f"the receipts say that book {book} was printed, but it is blank in the hand"
+                )
+            case BookFate.BLANK if record.committed_at.get(book, 0) > counted_at:
+                return _wait(f"book {book} was committed to print after it was counted: look at it")
+            case BookFate.BLANK:
+                blank.append(book)
+            case BookFate.DAMAGED:
+                pass
+    if not blank:
+        return _wait("all its books are damaged: authorize it anew")
+    return Decision(Verdict.GIVEN, "blank in the hand", tuple(blank))
+
+
+def _wait(why: str) -> Decision:
+    return Decision(Verdict.WAITS, why)
+
+
+def records_of(authority: Authority, dead: str, audit: Audit | None) -> dict[str, JobRecord]:
+    """What is known of each job that was issued to a station, by id.
+
+    Args:
+        authority: who issued.
+        dead: a registered station.
+        audit: its receipts; None where there are none.
+    """
+    rows = authority.issued(dead)
+    given = {
+        row["replaces"]["job"]: station
+        for station in authority.stations()
+        for row in authority.issued(station)
+        if row.get("replaces", {}).get("station") == dead
+    }
+    directed: dict[str, dict[Action, dict[str, Any]]] = {}
+    for row in rows:
+        if "job" in row:
+            directed.setdefault(row["job"], {})[Action(row["action"])] = row
+    records: dict[str, JobRecord] = {}
+    for row in rows:
+        if "books" in row and row["jti"] not in records:
+            entries = [] if audit is None else audit.job(row["jti"])
+            records[row["jti"]] = _record(
+                row, entries, given_to=given.get(row["jti"]), directed=directed.get(row["jti"], {})
+            )
+    return records
+
+
+def _record(
+    row: Mapping[str, Any],
+    entries: Sequence[Entry],
+    *,
+    given_to: str | None,
+    directed: Mapping[Action, Mapping[str, Any]],
+) -> JobRecord:
+    last = next((entry for entry in reversed(entries) if entry.state is not None), None)
+    spoiled = frozenset(
+        entry.book for entry in entries if entry.event == "book-spoiled" and entry.book
+    )
+    inked = frozenset(entry.book for entry in entries if entry.event in _INKED and entry.book)
+    return JobRecord(
+        job=row["jti"],
+        books=tuple(row["books"]),
+        exp=row.get("exp"),
+        state=None if last is None else last.state,
+        reasons=() if last is None else last.reasons,
+        told_at=0 if last is None else last.iat,
+        given_to=given_to,
+        directed=directed,
+        spoiled=spoiled,
+        inked=inked - spoiled,
+        committed_at={
+            entry.book: entry.iat
+            for entry in entries
+            if entry.event == "print-committed" and entry.book
+        },
+    )
+
+
+def inventories_of(station: str, audit: Audit, *, dead: str) -> list[Inventory]:
+    """The counts of a dead station's books that a station's receipts hold."""
+    return [
+        Inventory(
+            station,
+            entry.iat,
+            entry.actor or "somebody",
+            {
+                book: BookFate(fate)
+                for fate, books in entry.evidence["books"].items()
+                for book in books
+            },
+        )
+        for entry in audit.entries
+        if entry.event == "inventory-taken" and entry.evidence["of"] == dead
+    ]
+
+
+def take_over(
+    authority: Authority,
+    audits: Mapping[str, Audit],
+    *,
+    dead: str,
+    spare: str,
+    book_check_stated: bool = False,
+    now: int,
+) -> Takeover:
+    """Retires the dead station, and authorizes for the spare what may be printed there; again is the same again.
+
+    Args:
+        authority: who issued to both.
+        audits: what the receipts of stations prove: the spare's, the dead one's where there are any, others that counted.
+        dead: the station that is gone.
+        spare: the station that holds its books.
+        book_check_stated: a person says that the dead station printed only into presented books; counts where its receipts
+            do not tell.
+        now: NumericDate.
+
+    Raises:
+        PrintAgentError: a chain is broken or cut off, the spare counted nothing, or a station is not known.
+    """
+    if dead == spare:
+        raise PrintAgentError(f"{dead} cannot take itself over: a spare is a station of its own")
+    authority.require_station(dead)
+    authority.require_station(spare)
+    for station, audit in audits.items():
+        _require_whole(authority, station, audit)
+    inventories = [
+        inventory
+        for station, audit in audits.items()
+        for inventory in inventories_of(station, audit, dead=dead)
+    ]
+    if not any(inventory.station == spare for inventory in inventories):
+        raise PrintAgentError(
+            f"the receipts of {spare} hold no count of the books of {dead}: run `print-agent takeover` there first"
+        )
+    count = Count.of(inventories, spare=spare)
+    with locked(authority.directory / "takeover.lock"):
+        retirement = _retire(authority, dead, spare=spare, now=now)
+        records = records_of(authority, dead, audits.get(dead))
+        unsafe = _unsafe(dead, audits.get(dead), book_check_stated=book_check_stated)
+        rows = {row["jti"]: row for row in reversed(authority.issued(dead)) if "books" in row}
+        taken = _taken(authority)
+        decisions: dict[str, Decision] = {}
+        for record in records.values():
+            decision = decide(record, count, now=now)
+            if decision.books:
+                decision = unsafe or _free(decision, taken) or decision
+            if decision.books:
+                source = Replaced(dead, record.job)
+                decision = _give(
+                    authority, rows[record.job], decision, source, spare=spare, now=now
+                )
+                taken |= dict.fromkeys(decision.books, record.job)
+            decisions[record.job] = decision
+        authorizations = tuple(
+            authority.kept_message(spare, row["seq"])
+            for row in authority.issued(spare)
+            if row.get("replaces", {}).get("station") == dead
+        )
+    named = {book for record in records.values() for book in record.books}
+    strangers = {book: fate for book, (fate, _) in count.hand.items() if book not in named}
+    return Takeover(dead, spare, decisions, retirement, authorizations, strangers)
+
+
+def _require_whole(authority: Authority, station: str, audit: Audit) -> None:
+    if not audit.is_whole():
+        raise PrintAgentError(
+            f"the chain of {station} is BROKEN, nothing was issued; see what is wrong: `print-agent authority verify`"
+        )
+    stored = max((row.get("through", 0) for row in authority.issued(station)), default=0)
+    if audit.through < stored:
+        raise PrintAgentError(
+            f"the receipts of {station} end at {audit.through}, but {stored} were acknowledged: give the whole chain"
+        )
+
+
+def _retire(authority: Authority, dead: str, *, spare: str, now: int) -> str:
+    """The directive that waits until the old PC wakes up."""
+    for row in authority.issued(dead):
+        if row.get("action") == Action.RETIRE and row["exp"] > now:
+            return authority.kept_message(dead, row["seq"])
+    return authority.direct(
+        dead, Action.RETIRE, exp=now + RETIREMENT_S, now=now, reason=f"taken over by {spare}"
+    )
+
+
+def _unsafe(dead: str, audit: Audit | None, *, book_check_stated: bool) -> Decision | None:
+    """Why no job may be given away: a station that asks for no book number may wake up and print it too."""
+    entries = () if audit is None else audit.entries
+    if any(entry.event == "station-retired" for entry in entries):
+        return None
+    started = [entry.evidence for entry in entries if entry.event == "station-started"]
+    checks = started[-1].get("book_check") if started else None
+    if isinstance(checks, dict) and checks:
+        loose = [name for name, check in checks.items() if check != "present"]
+        if not loose:
+            return None
+        return _wait(
+            f"printer {loose[0]} of {dead} has no book_check: it must first say that it is retired, or be destroyed"
+        )
+    if book_check_stated:
+        return None
+    return _wait(
+        f"no receipt tells the book_check of {dead}: who knows it says --book-check-was-present"
+    )
+
+
+def _taken(authority: Authority) -> dict[str, str]:
+    """The jobs of the books that are authorized for a station that was not retired."""
+    taken: dict[str, str] = {}
+    for station in authority.stations():
+        rows = authority.issued(station)
+        if not any(row.get("action") == Action.RETIRE for row in rows):
+            taken |= {book: row["jti"] for row in rows for book in row.get("books", ())}
+    return taken
+
+
+def _free(decision: Decision, taken: Mapping[str, str]) -> Decision | None:
+    book = next((book for book in decision.books if book in taken), None)
+    return None if book is None else _wait(f"book {book} is authorized for job {taken[book]} too")
+
+
+def _give(
+    authority: Authority,
+    row: Mapping[str, Any],
+    decision: Decision,
+    source: Replaced,
+    *,
+    spare: str,
+    now: int,
+) -> Decision:
+    """Authorizes a job for the spare as it was authorized before, for its blank books only."""
+    try:
+        documents = authority.documents(source.station, row["seq"])
+    except ConfigurationInvalid:
+        return _wait("its documents are not kept: authorize it anew")
+    authority.authorize(
+        spare,
+        books=[(book, documents[book]) for book in decision.books],
+        jti=f"job-{random_name()}",
+        exp=row["exp"],
+        nbf=row.get("nbf"),
+        priority=row["priority"],
+        application=row.get("application"),
+        replaces=source,
+        now=now,
+    )
+    return decision
