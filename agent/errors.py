@@ -14,6 +14,7 @@
     ├── ConfigurationInvalid  an administrator: file, key, what was found, what is allowed
     ├── StationBusy           an administrator: another agent holds the state directory
     ├── DiskFull              an administrator: no room; nothing was written
+    ├── ThreadStuck           nobody: the service manager starts the agent again; support, if it comes back
     └── JournalDamaged        support: the journal cannot be trusted; it is never mended silently
 
 A bug is none of these: it stops the process, and recovery runs at the next start.
@@ -103,6 +104,10 @@ class StationBusy(PrintAgentError):
 
 class DiskFull(PrintAgentError):
     """There is no room on the disk; the change was not made."""
+
+
+class ThreadStuck(PrintAgentError):
+    """A thread waits for something that does not come; only a new process helps."""
 
 
 class JournalDamaged(PrintAgentError):

@@ -113,7 +113,6 @@ class Reconciliation:
             left = deadline - self.worker.clock.monotonic()
             if left <= 0:
                 return
-            self.worker.progress += 1
             self.session.pump(min(left, PRINTING_POLL_S))
 
     def _completes(self, reply: escpos.Reply, texts: set[str]) -> bool:
@@ -139,7 +138,6 @@ class Reconciliation:
                     raise PrinterFault(
                         "the agent stops; the printer was not proven clear"
                     ) from None
-                self.worker.progress += 1
                 self.session.pump(MENDING_POLL_S)
             else:
                 return
@@ -251,7 +249,6 @@ class Reconciliation:
             if watch not in pending:
                 self._stand(watch)
         while pending and not self.worker.stopping:
-            self.worker.progress += 1
             out = self.session.ask_slip().book_out
             if out:
                 # The status of a book that was just taken out may trail behind the asked one.
@@ -316,7 +313,6 @@ class Reconciliation:
             and self.profile.counter
             and not self.worker.stopping
         ):
-            self.worker.progress += 1
             out = self.session.ask_slip().book_out
             self.session.pump(RESTART_GRACE_S if out else POLL_S)
             watch.absorb()

@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import os
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -35,7 +34,8 @@ from agent.drivers.transport import (
     UsbSettings,
     open_transport,
 )
-from agent.errors import ConfigurationInvalid, PrintAgentError, StationBusy
+from agent.errors import ConfigurationInvalid, PrintAgentError, StationBusy, ThreadStuck
+from agent.heartbeat import Heartbeat, Moving
 from agent.intake import Intake, journaled_trust
 from agent.links.readers import SerialReader
 from agent.live import Board, Condition, PrinterView
@@ -44,11 +44,13 @@ from agent.queue.group_commit import GroupCommit
 from agent.queue.journal import DAMAGES, Journal, Reader, damaged
 from agent.reserve import Reserve
 from agent.selftest import Finding, examine
+from agent.service_manager import ServiceManager
 from agent.station import Station
 from agent.worker import RECONNECT_S, PrinterWorker, WorkerSettings
 
 TICK_S = 1.0
 STOP_TIMEOUT_S = 10.0  # beyond the page that may be printing
+LINKS_STOP_S = 30.0  # for calls under way, the file at hand and the last commit
 VIRTUAL_BAUDRATE = 115_200
 # Where udev tells of devices, for what it does not tell: a port that another program gives back.
 REOPEN_TOLD_S = 3.0
@@ -136,15 +138,25 @@ class Service:
     Args:
         settings: The configuration.
         clock: Time.
+        manager: What started the process.
     """
 
-    def __init__(self, settings: Settings, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Clock | None = None,
+        manager: ServiceManager | None = None,
+    ) -> None:
         self.settings = settings
         self.clock = clock or SystemClock()
+        self.manager = manager or ServiceManager({})
+        self.manager.forget_all_but(map(_kept_name, settings.printers))
         self.failure: BaseException | None = None
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         self._parts: list[Callable[[], None]] = []
+        self._moving: dict[str, Moving] = {}
         self.findings = self._examine()
         profiles = {
             name: load_profile(printer.profile, printer.overrides)
@@ -282,9 +294,21 @@ class Service:
         if printer.transport is Line.USB:
             vendor, product = (int(part, 16) for part in (printer.usb or "").split(":"))
             return open_transport(UsbSettings(vendor, product, printer.usb_serial))
-        return open_transport(
-            SerialSettings(str(printer.port), printer.baudrate, FlowControl(printer.flow.value))
+        return self._open_serial(
+            _kept_name(name),
+            SerialSettings(str(printer.port), printer.baudrate, FlowControl(printer.flow.value)),
         )
+
+    def _open_serial(self, kept_name: str, settings: SerialSettings) -> Transport:
+        """Opens a port that stays open over a crash: what its printer says meanwhile is not lost."""
+        from agent.drivers.transport_serial import open_serial, release
+
+        kept = self.manager.kept(kept_name)
+        if kept is not None:
+            release(kept)
+        line = open_serial(settings)
+        self.manager.keep(kept_name, line.descriptor)
+        return line
 
     # Threads
 
@@ -308,6 +332,7 @@ class Service:
     def start(self) -> None:
         """Starts the journal's thread, the links and the printers' workers."""
         self.commits.start()
+        self._moving["journal"] = self.commits
         self._serve()
         for reader in self._readers:
             self._start_thread(f"reader-{reader.name}", reader.run)
@@ -317,6 +342,7 @@ class Service:
             self._parts.append(self._hotplug.stop)
         for worker in self.station.workers.values():
             self._threads.append(self._start_thread(f"printer-{worker.name}", worker.run))
+            self._moving[f"printer {worker.name}"] = worker
 
     def _serve(self) -> None:
         from agent.links.http_server import HttpServer
@@ -328,12 +354,19 @@ class Service:
         inbox = Inbox(self.station, self.settings.inbox.directory)
         inbox.start()
         self._parts.append(inbox.stop)
+        self._moving |= {"http": server, "inbox": inbox}
 
     def wait(self) -> None:
         """Lets time pass until the service is to stop."""
+        heartbeat = Heartbeat(self._moving)
         while not self._stop.wait(TICK_S):
             self.station.tick()
             self.reserve.keep()
+            stuck = heartbeat.look()
+            if stuck is None:
+                self.manager.alive()
+            else:
+                self.fail(ThreadStuck(f"the part {stuck} does not move any more"))
 
     def ask_to_stop(self) -> None:
         """Ends ``wait``."""
@@ -341,10 +374,13 @@ class Service:
 
     def stop(self) -> None:
         """Ends in order: no new commit, a committed page is waited for, then the links, then the journal."""
+        pages_s = max(worker.profile.page_seconds for worker in self.station.workers.values())
+        self.manager.stopping(within_s=pages_s + STOP_TIMEOUT_S + LINKS_STOP_S)
         for worker in self.station.workers.values():
             worker.stop()
         for thread, worker in zip(self._threads, self.station.workers.values(), strict=True):
             thread.join(worker.profile.page_seconds + STOP_TIMEOUT_S)
+            self.manager.forget(_kept_name(worker.name))
         for stop_part in reversed(self._parts):
             stop_part()
         if self.failure is None:
@@ -352,17 +388,8 @@ class Service:
             self.commits.journal.close()
 
 
-def _tell_service_manager(message: str) -> None:
-    """sd_notify(3): one datagram to the socket of the environment."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
-        return
-    with (
-        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify,
-        contextlib.suppress(OSError),
-    ):
-        notify.connect("\0" + address[1:] if address.startswith("@") else address)
-        notify.send(message.encode())
+def _kept_name(printer: str) -> str:
+    return f"printer-{printer}"
 
 
 def run(settings: Settings) -> int:
@@ -371,14 +398,14 @@ def run(settings: Settings) -> int:
     import resource
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    manager = ServiceManager(os.environ)
     with hold_state_directory(settings):
-        service = Service(settings)
+        service = Service(settings, manager=manager)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: service.ask_to_stop())
         service.start()
-        _tell_service_manager("READY=1")
+        manager.ready()
         service.wait()
-        _tell_service_manager("STOPPING=1")
         if service.failure is None:
             service.stop()
             return 0

@@ -170,7 +170,7 @@ class PrinterWorker:
         self._presented: _Presented | None = None
         self._watches: dict[int, Watch] = {}
         self._loading: Attempt | None = None
-        self.progress = 0
+        self._session_count = 0
 
     # From other threads
 
@@ -190,6 +190,12 @@ class PrinterWorker:
         line = self._line
         if line is not None:
             line.wake()
+
+    @property
+    def progress(self) -> object:
+        """Another value after every step, also of a printer that only waits."""
+        session = self._session_now
+        return self._session_count, None if session is None else session.progress
 
     @property
     def stopping(self) -> bool:
@@ -243,6 +249,7 @@ class PrinterWorker:
             return
 
     def _session(self) -> None:
+        self._session_count += 1
         self._line = line = self._open_line()
         session = BookPrinter(
             line, self.profile, self.clock.monotonic, xonxoff=self.settings.xonxoff
@@ -254,7 +261,6 @@ class PrinterWorker:
             reconciliation.run()
             session.arm()
             while not self._stopping:
-                self.progress += 1
                 self._turn(session)
         finally:
             self._line = None
@@ -623,7 +629,6 @@ class PrinterWorker:
             detail=f"put in book {attempt.book}",
         )
         while True:
-            self.progress += 1
             self._check_at_hand(session, attempt.job)
             slip = session.check_same_printer_still()
             self._check_at_hand(session, attempt.job)
@@ -653,7 +658,6 @@ class PrinterWorker:
         """Waits for the completion reply and its proof; gives why there is none, or None once the outcome is durable."""
         counted = False
         while True:
-            self.progress += 1
             self._refuse_requests()
             watch.absorb()
             if watch.error_seen:

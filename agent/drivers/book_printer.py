@@ -76,11 +76,13 @@ class BookPrinter:
         self._monotonic = monotonic
         self._explained = 0
         self.armed = False
+        self.progress = 0  # how often this session looked at its line, whatever it waits for
 
     # Listening
 
     def pump(self, timeout_s: float) -> bool:
         """Reads what comes within the time; tells whether bytes came."""
+        self.progress += 1
         data = self.transport.read(timeout_s)
         for reply in self._parser.feed(data):
             self._take(reply)

@@ -84,7 +84,7 @@ class SerialTransport:
         self._name = settings.port
         self._flow = settings.flow
         self._descriptor: int = port.fileno()
-        self._exclusive = _tell_kernel(self._descriptor)
+        _tell_kernel(self._descriptor)
         self._has_modem_lines = True
         self._watched = self._lines_present()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -100,6 +100,11 @@ class SerialTransport:
     def watched_lines(self) -> frozenset[str]:
         """The modem lines whose loss ends the session: those that were on since the open."""
         return self._watched
+
+    @property
+    def descriptor(self) -> int:
+        """The open port, for a service manager that keeps it open over a crash."""
+        return self._descriptor
 
     def read(self, timeout_s: float) -> bytes:
         """See Transport."""
@@ -178,9 +183,7 @@ class SerialTransport:
         # A close with output left waits for a printer that may never take it.
         with suppress(OSError, termios.error):
             self._port.reset_output_buffer()
-        if self._exclusive:
-            with suppress(OSError):
-                fcntl.ioctl(self._descriptor, termios.TIOCNXCL)
+        release(self._descriptor)
         with suppress(OSError):
             self._port.close()
 
@@ -250,8 +253,17 @@ class SerialTransport:
         return LineLost(f"{self._name}: the line is lost: {why or 'no reason known'}")
 
 
-def _tell_kernel(descriptor: int) -> bool:
-    """Sets what pyserial does not; true where other openers are now refused by the kernel."""
+def release(descriptor: int) -> None:
+    """Lets the port be opened anew while this descriptor, or a copy that somebody keeps, is still open."""
+    with suppress(OSError):
+        fcntl.ioctl(descriptor, termios.TIOCNXCL)
+    with suppress(OSError):
+        # pyserial's lock belongs to the open file, which copies share.
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+def _tell_kernel(descriptor: int) -> None:
+    """Sets what pyserial does not."""
     attributes = termios.tcgetattr(descriptor)
     # A printer that loses its power leaves the line in a break, or in bytes with framing errors.
     # Without these flags they are read as 00h, which is a valid reply to ESC v.
@@ -266,6 +278,5 @@ def _tell_kernel(descriptor: int) -> bool:
     # On a pty the mark would outlive a killed agent, as the printer's side keeps the terminal open;
     # pyserial's lock on the file ends with the process and is enough there.
     if os.major(os.fstat(descriptor).st_rdev) in PTY_MAJORS:
-        return False
+        return
     fcntl.ioctl(descriptor, termios.TIOCEXCL)
-    return True

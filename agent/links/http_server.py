@@ -165,6 +165,7 @@ class _Server(uvicorn.Server):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake: asyncio.Event | None = None
         self.ready = threading.Event()
+        self.progress = 0  # the steps of the event loop, also of one that nobody calls
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         del sockets  # ours are bound already
@@ -206,6 +207,7 @@ class _Server(uvicorn.Server):
     async def main_loop(self) -> None:
         assert self._wake is not None
         while not await self.on_tick(0):
+            self.progress += 1
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(TICK_S):
                     await self._wake.wait()
@@ -314,6 +316,11 @@ class HttpServer:
             self._station.failed(error)
         finally:
             self._server.ready.set()
+
+    @property
+    def progress(self) -> object:
+        """Another value after every step of the event loop."""
+        return None if self._server is None else self._server.progress
 
     def addresses(self, listener: Listener) -> list[Any]:
         """Where a listener is bound, as the socket module tells it."""

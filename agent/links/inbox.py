@@ -98,6 +98,7 @@ class Inbox:
         self._thread = threading.Thread(target=self._run, name="inbox", daemon=True)
         self._observer: Any = None
         self._first_seen: dict[str, tuple[_Seen, float]] = {}
+        self.progress = 0  # looks at the folder and at files in it
 
     def start(self) -> None:
         """Makes the folders and begins to watch.
@@ -159,6 +160,7 @@ class Inbox:
         try:
             while not self._stopping.is_set():
                 self._changed.clear()
+                self.progress += 1
                 wait_s = self.scan()
                 if wait_s == RETRY_S:
                     # Nothing can be taken while the disk is full, whatever else comes.
@@ -201,6 +203,7 @@ class Inbox:
         for name in names:
             if self._stopping.is_set():
                 break
+            self.progress += 1
             match self._look_at(inbox, name):
                 case Look.DISK_FULL:
                     return RETRY_S

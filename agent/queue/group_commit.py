@@ -15,6 +15,7 @@ from agent.queue.journal import CHECKPOINT_PAGES, Journal, Operation, Reader
 
 BATCH_MAX = 256  # operations in one commit
 IDLE_CHECKPOINT_S = 1.0  # a checkpoint waits for a moment in which nobody waits
+IDLE_STEP_S = 10.0  # how often the thread shows that it lives while nothing is written
 
 T = TypeVar("T")
 
@@ -43,6 +44,7 @@ class GroupCommit:
         )
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._broken: BaseException | None = None
+        self.progress = 0  # the steps of the thread, also of one that only waits
 
     def start(self) -> None:
         """Starts the thread."""
@@ -92,10 +94,11 @@ class GroupCommit:
     def _run(self) -> None:
         written = 1  # the start wrote, before this thread was there
         while True:
+            self.progress += 1
             try:
-                task = self._tasks.get(timeout=IDLE_CHECKPOINT_S if written else None)
+                task = self._tasks.get(timeout=IDLE_CHECKPOINT_S if written else IDLE_STEP_S)
             except queue.Empty:
-                written = self._left_after_checkpoint()
+                written = self._left_after_checkpoint() if written else 0
                 continue
             batch, stop = self._gather(task)
             if batch:
