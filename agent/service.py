@@ -39,6 +39,7 @@ from agent.heartbeat import Heartbeat, Moving
 from agent.intake import Intake, journaled_trust
 from agent.links.readers import SerialReader
 from agent.live import Board, Condition, PrinterView
+from agent.privacy import place_of
 from agent.queue import start
 from agent.queue.group_commit import GroupCommit
 from agent.queue.journal import DAMAGES, Journal, Reader, damaged
@@ -394,10 +395,6 @@ def _kept_name(printer: str) -> str:
 
 def run(settings: Settings) -> int:
     """Runs the station until SIGTERM or SIGINT; gives the exit code."""
-    # A core dump would hold holder data.
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     manager = ServiceManager(os.environ)
     with hold_state_directory(settings):
         service = Service(settings, manager=manager)
@@ -420,16 +417,7 @@ def _explain(failure: BaseException, journal: Path) -> None:
     if isinstance(failure, PrintAgentError):
         sys.stderr.write(f"print-agent: {failure}\n")
     else:
-        # Never the text of an unknown error: it could hold holder data.
-        import traceback
-
-        frames = traceback.extract_tb(failure.__traceback__)
-        place = (
-            f"{Path(frames[-1].filename).name}:{frames[-1].lineno}"
-            if frames
-            else "an unknown place"
-        )
         sys.stderr.write(
-            f"print-agent: stopped by {type(failure).__name__} at {place}; it starts again and recovers from the journal\n"
+            f"print-agent: stopped by {place_of(failure)}; it starts again and recovers from the journal\n"
         )
     sys.stderr.flush()

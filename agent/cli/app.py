@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -25,6 +23,7 @@ from agent.cli.journal_commands import journal
 from agent.cli.key_commands import keys
 from agent.cli.technician_commands import technician
 from agent.errors import PrintAgentError
+from agent.privacy import keep_memory_private, place_of
 
 EXIT_REFUSED = 1
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -74,6 +73,7 @@ app.add_typer(authority, name="authority", rich_help_panel=demo_command.PANEL)
 
 def main() -> int:
     """Runs the command that the process was started with; gives the exit code."""
+    keep_memory_private()
     try:
         code = _run()
         sys.stdout.flush()
@@ -99,9 +99,7 @@ def _run() -> int:
         name = f"{error.filename}: " if error.filename else ""
         return _failed(f"{name}{error.strerror or type(error).__name__}")
     except Exception as error:  # noqa: BLE001 - its text and its frames could hold holder data
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{Path(frame.filename).name}:{frame.lineno}"
-        return _failed(f"a bug: {type(error).__name__} at {place}; tell support")
+        return _failed(f"a bug: {place_of(error)}; tell support")
     return 0
 
 

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import errno
 import json
+import logging
 import os
 import socket
 import ssl
@@ -27,9 +28,12 @@ from agent.errors import ConfigurationInvalid, StationBusy
 from agent.links.http_api import HttpApi, SessionActor
 from agent.links.listener import Listener
 from agent.links.problems import PROBLEM_MEDIA_TYPE, problem_details
+from agent.privacy import place_of
 
 if TYPE_CHECKING:
     from agent.station import Station
+
+_log = logging.getLogger(__name__)
 
 SOCKET_MODE = 0o660
 BACKLOG = 512
@@ -170,6 +174,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         del sockets  # ours are bound already
         self._loop = loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_tell_place_only)
         self._wake = asyncio.Event()
         self.servers = []
         await self.on_tick(0)
@@ -243,6 +248,11 @@ class _Server(uvicorn.Server):
         if self._loop is not None and self._wake is not None:
             with contextlib.suppress(RuntimeError):  # the loop has ended already
                 self._loop.call_soon_threadsafe(self._wake.set)
+
+
+def _tell_place_only(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """A callback of one connection failed; asyncio's own account would repeat what it was given."""
+    _log.error("http: a connection failed: %s", place_of(context.get("exception")))
 
 
 class HttpServer:

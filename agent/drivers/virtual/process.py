@@ -34,6 +34,7 @@ from agent.drivers.virtual.operator import start_operator
 from agent.drivers.virtual.picture import picture_png
 from agent.drivers.virtual.shelf import Shelf
 from agent.errors import RequestRefused, StationBusy
+from agent.privacy import keep_memory_private
 
 OUTPUT_AT_ONCE_MAX = 256  # bytes of replies handed to the line; the rest stays in the printer
 HOUSEKEEPING_SECONDS = 2.0  # how soon the end of the directory, or of a killed station, is seen
@@ -534,6 +535,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--printer", default="main", help="the printer's name at that station")
     parser.add_argument("--presents", action="store_true", help="the operator also scans books")
     options = parser.parse_args(arguments)
+    keep_memory_private()
     try:
         make = make_from_settings(options.kind, options.settings)
     except ValueError as error:
