@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import queue
 import secrets
 import threading
 import unicodedata
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -20,7 +20,7 @@ from agent.clock import Clock, sleep
 from agent.composer import Composer, read_document
 from agent.config import BookCheck, Settings
 from agent.crypto.keys import StationKeys
-from agent.errors import RequestRefused
+from agent.errors import DiskFull, RequestRefused
 from agent.intake import Answer, Intake
 from agent.live import Board, Condition, PrinterState, PrinterView, Situation
 from agent.model import INTEGER_MAX, JobState, Reason, base64url
@@ -36,7 +36,10 @@ from agent.worker import PrinterWorker
 JOBS_LIMIT_MAX = 1_000
 RECEIPTS_LIMIT_MAX = 1_000
 REASON_LENGTH_MAX = 256  # characters
-REFUSALS_AN_HOUR_MAX = 100  # receipts, CONTRACT section 3.4
+REFUSALS_AN_HOUR_MAX = (
+    100  # receipts, CONTRACT section 3.4; the others of the hour are counted in one more
+)
+HOUR_S = 3600.0
 CLEAR_WAIT_S = 30.0  # how long a call waits for a page to be cleared
 SUBSCRIPTION_EVENTS_MAX = 1_000
 CYCLES_SEEN = 20  # completed books from which the pace is taken
@@ -68,6 +71,32 @@ class Subscription:
     def close(self) -> None:
         """No more events."""
         self._forget(self)
+
+
+class _Refusals:
+    """Which refused messages are told one by one, and how many of an hour were not."""
+
+    def __init__(self) -> None:
+        self._hour_ends = 0.0
+        self._told = 0
+        self._untold = 0
+
+    def may_tell(self, now: float) -> bool:
+        """Whether this one has a receipt of its own; else it is counted. Times are monotonic seconds."""
+        if now >= self._hour_ends:
+            self._hour_ends, self._told = now + HOUR_S, 0
+        if self._told < REFUSALS_AN_HOUR_MAX:
+            self._told += 1
+            return True
+        self._untold += 1
+        return False
+
+    def take_untold(self, now: float) -> int:
+        """How many of an hour that has ended had no receipt; they are told with this."""
+        if now < self._hour_ends:
+            return 0
+        untold, self._untold = self._untold, 0
+        return untold
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +155,7 @@ class Station:
         self._other_conditions = conditions
         self._subscriptions: list[Subscription] = []
         self._lock = threading.Lock()
-        self._refusals: deque[int] = deque()
-        self._refusals_untold = 0
+        self._refusals = _Refusals()
         self._due: int | None = None
         self._due_unknown = True
         self._reader_faults: dict[str, str] = {}
@@ -533,28 +561,42 @@ class Station:
         lines = [text for _, text in self.journal.receipts_after(reader, after, limit)]
         return lines, *self.journal.durable_head(reader)
 
-    def refused(self, answer: Answer, raw: bytes) -> None:
-        """Journals a message that was refused on a way where nobody waits for the answer."""
-        now = self._clock.now()
+    def refused(self, answer: Answer, raw: bytes | None) -> None:
+        """Journals a message that was refused on a way where nobody waits for the answer.
+
+        Args:
+            answer: The refusal.
+            raw: The message as it came; None where it was too large to be read.
+
+        Raises:
+            DiskFull: There is no room; the reserve is kept for what has begun.
+        """
+        self._tell_untold()
         with self._lock:
-            while self._refusals and self._refusals[0] <= now - 3600:
-                self._refusals.popleft()
-            if len(self._refusals) >= REFUSALS_AN_HOUR_MAX:
-                self._refusals_untold += 1
+            if not self._refusals.may_tell(self._clock.monotonic()):
                 return
-            self._refusals.append(now)
-            untold, self._refusals_untold = self._refusals_untold, 0
-        evidence: dict[str, Any] = {"sha256": base64url(hashlib.sha256(raw).digest())}
+        evidence: dict[str, Any] = {}
+        if raw is not None:
+            evidence["sha256"] = base64url(hashlib.sha256(raw).digest())
         if answer.jti is not None:
             evidence |= {"jti": answer.jti, "seq": answer.seq}
-        name = (answer.type or "").rpartition(":")[2]
+        self._submit_refusal(
+            note=(answer.type or "").rpartition(":")[2], evidence=evidence
+        ).result()
 
-        def operation(tx: Transaction) -> None:
-            if untold:
-                tx.receipt("message-refused", actor=jobs.AGENT, evidence={"count": untold})
-            tx.receipt("message-refused", actor=jobs.AGENT, note=name, evidence=evidence)
+    def _tell_untold(self) -> None:
+        """One receipt for the refusals of the hour before that had none."""
+        with self._lock:
+            untold = self._refusals.take_untold(self._clock.monotonic())
+        if untold:
+            # On a full disk nothing may stop for a mere count.
+            with contextlib.suppress(DiskFull):
+                self._submit_refusal(evidence={"count": untold}).result()
 
-        self._write(operation)
+    def _submit_refusal(self, **claims: Any) -> Future[int]:
+        return self.commits.submit(
+            lambda tx: tx.receipt("message-refused", actor=jobs.AGENT, **claims)
+        )
 
     def healthy(self) -> bool:
         """Whether the journal is open and messages are served."""
@@ -611,7 +653,8 @@ class Station:
     # Time and live changes
 
     def tick(self) -> None:
-        """Lets time pass: windows open and end. Called about once a second."""
+        """Lets time pass: windows open and end, an hour of refusals is told. Called about once a second."""
+        self._tell_untold()
         if self._due_unknown:
             self._due_unknown = False
             self._due = intake_rules.due(self.commits.read())

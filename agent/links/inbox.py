@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from agent.clock import Clock, SystemClock
 from agent.errors import ConfigurationInvalid, DiskFull, MessageRefused
+from agent.intake import Answer
 from agent.links.problems import PROBLEM_URN, problem_details, problem_name
 from agent.links.refused_folder import RefusedFolder, free_name, open_folder
 from agent.links.sequence import (
@@ -225,7 +226,8 @@ class Inbox:
             return Look.DONE
         with os.fdopen(descriptor, "rb", buffering=0) as file:
             status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
+            # A second name of a file that lies elsewhere is a link too: it is not ours to move.
+            if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
                 return Look.DONE
             try:
                 return self._take_file(inbox, name, file, _Seen.of(status))
@@ -285,6 +287,11 @@ class Inbox:
                 return self._take_message(file, seen, settled=settled)
             return self._take_sequence(file, seen, settled=settled)
         except MessageRefused as refused:
+            if settled:
+                self._station.refused(
+                    Answer(refused.status, f"{PROBLEM_URN}{refused.name}", detail=refused.detail),
+                    None,
+                )
             return _Outcome(problem_details(refused.status, refused.name, refused.detail))
 
     def _take_message(self, file: BinaryIO, seen: _Seen, *, settled: bool) -> _Outcome:

@@ -174,6 +174,43 @@ def test_links_folders_and_special_files_are_left_alone(bench: Bench, tmp_path: 
     assert outside.read_bytes() == b"good-outside"
 
 
+def test_a_second_name_of_a_file_that_lies_elsewhere_is_left_alone(bench: Bench, tmp_path: Path):
+    outside = tmp_path / "outside.jws"
+    outside.write_bytes(b"good-outside")
+    (bench.directory / "x.jws").hardlink_to(outside)
+    bench.look()
+    assert bench.names() == ["x.jws"]
+    assert bench.station.intake.known == {}
+    outside.unlink()
+    bench.look()
+    assert bench.names("accepted") == ["x.jws"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"x\n2026-01-01 accepted y.jws",
+        b"x\r.jws",
+        b"\x1b[2J.jws",
+        b"\xff\xfe.jws",
+        b"-rf *.jws",
+        b"$(reboot).jws",
+        b"x.jws.problem.json.jws",
+        "\u202egnp.jws".encode(),
+    ],
+)
+def test_a_name_is_only_a_name(bench: Bench, name: bytes, caplog: pytest.LogCaptureFixture):
+    directory = os.fsencode(bench.directory)
+    for content, folder in ((b"good-1", b"accepted"), (b"bad", b"refused")):
+        with open(os.path.join(directory, name), "wb") as file:
+            file.write(content)
+        bench.look()
+        assert name in os.listdir(os.path.join(directory, folder))
+    assert bench.names() == []
+    assert name + b".problem.json" in os.listdir(os.path.join(directory, b"refused"))
+    assert caplog.text == ""
+
+
 @pytest.mark.parametrize("folder", ["accepted", "refused"])
 def test_a_folder_that_became_a_link_leads_nothing_out_of_the_inbox(
     bench: Bench, tmp_path: Path, folder: str
@@ -220,6 +257,27 @@ def test_a_file_that_is_still_written_is_not_refused(bench: Bench):
     assert bench.names("accepted") == ["x.jws"]
     assert bench.names("refused") == []
     assert bench.station.refusals == []
+
+
+def test_a_file_that_grows_while_it_is_read_is_read_to_the_limit_only(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    path = bench.put("x.jws", b"bad")
+    read = 0
+    pieces = inbox_module._pieces
+
+    def growing(file: Any, size_max: int) -> Iterator[bytes]:
+        nonlocal read
+        with path.open("r+b") as more:
+            more.truncate(10 * 1024**3)
+        for piece in pieces(file, size_max):
+            read += len(piece)
+            yield piece
+
+    monkeypatch.setattr(inbox_module, "_pieces", growing)
+    bench.look(settled=False)
+    assert read <= MESSAGE_STREAM_MAX + inbox_module.PIECE_SIZE
+    assert bench.names() == ["x.jws"]
 
 
 def test_a_sequence_that_grew_while_it_was_taken_is_taken_again(

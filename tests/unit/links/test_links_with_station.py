@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,10 +21,11 @@ from agent.links.http_api import HttpApi
 from agent.links.inbox import SETTLE_S, Inbox
 from agent.links.listener import Listener
 from agent.live import Board
+from agent.model import base64url
 from agent.queue import start
 from agent.queue.group_commit import GroupCommit
 from agent.queue.journal import Journal
-from agent.station import Station
+from agent.station import HOUR_S, Station
 
 NOW = 1_893_456_000  # of the vectors
 
@@ -234,3 +236,64 @@ def test_the_inbox_takes_refuses_and_tells(
     ]
     assert events.count("message-refused") == 2
     assert events.count("job-accepted") == 1
+
+
+def told_refusals(client: Client) -> list[dict[str, Any]]:
+    lines = client("GET", "/v1/receipts?limit=1000").text.splitlines()
+    claims = [json.loads(decode_base64url(line.split(".")[1].encode())) for line in lines]
+    return [claim for claim in claims if claim["event"] == "message-refused"]
+
+
+def test_of_a_flood_of_refused_messages_a_hundred_an_hour_are_told_and_the_rest_is_counted(
+    station: Station, client: Client, clock: ClockDouble
+):
+    answer = station.intake.take(b"nonsense")
+    for _ in range(150):
+        station.refused(answer, b"nonsense")
+    station.tick()
+    assert len(told_refusals(client)) == 100
+    clock.time += HOUR_S
+    station.tick()
+    station.tick()
+    told = told_refusals(client)
+    assert len(told) == 101
+    assert told[-1]["evidence"] == {"count": 50}
+    assert "note" not in told[-1]
+    station.refused(answer, b"nonsense")
+    told = told_refusals(client)
+    assert len(told) == 102
+    assert told[-1]["note"] == "malformed"
+    assert told[-1]["evidence"] == {"sha256": base64url(hashlib.sha256(b"nonsense").digest())}
+
+
+def test_a_refused_message_of_a_good_signature_is_told_with_its_jti_and_seq(
+    station: Station, client: Client, vectors_dir: Path
+):
+    raw = (vectors_dir / "messages" / "exp-past.jws").read_bytes()
+    answer = station.intake.take(raw)
+    station.refused(answer, raw)
+    (told,) = told_refusals(client)
+    assert told["note"] == "expired"
+    assert told["evidence"]["jti"] == "exp-past"
+    assert told["evidence"]["seq"] > 0
+
+
+def test_a_file_too_large_to_be_read_is_told_too(
+    station: Station, client: Client, clock: ClockDouble, tmp_path: Path
+):
+    directory = tmp_path / "inbox"
+    directory.mkdir()
+    for name in ("x.jws", "y.jose-seq"):
+        with (directory / name).open("wb") as file:
+            file.truncate(10 * 1024**3)  # a sparse file: it takes no room
+    inbox = Inbox(station, directory, clock=clock)
+    inbox.scan()
+    clock.time += SETTLE_S
+    inbox.scan()
+    assert [told["note"] for told in told_refusals(client)] == ["too-large"] * 2
+    assert {path.name for path in (directory / "refused").iterdir()} == {
+        "x.jws",
+        "x.jws.problem.json",
+        "y.jose-seq",
+        "y.jose-seq.problem.json",
+    }
