@@ -358,6 +358,19 @@ class RetentionSettings(Table):
     )
 
 
+class UpsSettings(Table):
+    """``[ups]``: the uninterruptible power supply, watched through upsd of Network UPS Tools; absent means none."""
+
+    name: Annotated[str, StringConstraints(pattern=r"\A[A-Za-z0-9_.-]{1,64}\z")] = Field(
+        description="what upsd calls it, as `upsc -l` lists it: 1 to 64 of A-Z a-z 0-9 _ . -"
+    )
+    upsd: Listen = Field(
+        default=Address("127.0.0.1", 3493),
+        description='"ADDRESS:PORT" where upsd listens',
+        validate_default=False,
+    )
+
+
 class Settings(Table):
     """All of station.toml, with every path made absolute."""
 
@@ -374,6 +387,7 @@ class Settings(Table):
         description="tables [readers.NAME], NAME 1 to 32 of a-z, 0-9 and -"
     )
     console: ConsoleSettings = Field(description="a table")
+    ups: UpsSettings | None = Field(default=None, description="a table")
     retention: RetentionSettings = Field(description="a table")
 
     @property

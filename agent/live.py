@@ -37,6 +37,7 @@ class PrinterReason(enum.StrEnum):
     BOOK_REMOVAL_WANTED = "book-removal-wanted"
     PRINTER_CHANGED = "printer-changed"
     USED_ELSEWHERE = "printer-used-elsewhere"
+    ON_BATTERY = "on-battery"
 
 
 class Situation(enum.Enum):

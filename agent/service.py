@@ -47,6 +47,7 @@ from agent.reserve import Reserve
 from agent.selftest import Finding, examine
 from agent.service_manager import ServiceManager
 from agent.station import Station
+from agent.ups import Ups
 from agent.worker import RECONNECT_S, PrinterWorker, WorkerSettings
 
 TICK_S = 1.0
@@ -182,6 +183,11 @@ class Service:
             )
         )
         self._hotplug = watch_devices(self._device_appeared)
+        self.ups = (
+            None
+            if settings.ups is None
+            else Ups(settings.ups.name, settings.ups.upsd, changed=self._power_changed)
+        )
         board = Board()
         intake = Intake(
             self.commits,
@@ -216,6 +222,7 @@ class Service:
                 composer=composers[name],
                 open_line=partial(self._open_line, name, printer),
                 ahead=self._run_ahead,
+                power=self._refused_by_power,
             )
         self.station = Station(
             settings,
@@ -258,6 +265,15 @@ class Service:
             if finding.condition == "disk-unsafe":
                 yield Condition(finding.condition, finding.sentence)
         yield from self.reserve.conditions()
+        if self.ups is not None:
+            yield from self.ups.conditions()
+
+    def _refused_by_power(self, seconds: float) -> str | None:
+        return None if self.ups is None else self.ups.refusal(seconds)
+
+    def _power_changed(self) -> None:
+        for worker in self.station.workers.values():
+            worker.wake()
 
     def _composer(self, printer: PrinterSettings, profile: Profile) -> Composer:
         return Composer(
@@ -334,6 +350,9 @@ class Service:
         """Starts the journal's thread, the links and the printers' workers."""
         self.commits.start()
         self._moving["journal"] = self.commits
+        if self.ups is not None:
+            self._start_thread("ups", self.ups.run)
+            self._parts.append(self.ups.stop)
         self._serve()
         for reader in self._readers:
             self._start_thread(f"reader-{reader.name}", reader.run)

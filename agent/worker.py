@@ -140,6 +140,7 @@ class PrinterWorker:
         composer: Makes the pages.
         open_line: Opens the line to the printer.
         ahead: Runs a task beside the printing (composing the next page).
+        power: Why no book may be begun that takes so many seconds, None where one may.
     """
 
     def __init__(
@@ -152,6 +153,7 @@ class PrinterWorker:
         composer: PageComposer,
         open_line: Callable[[], Transport],
         ahead: Callable[[Callable[[], None]], None] | None = None,
+        power: Callable[[float], str | None] = lambda _: None,
     ) -> None:
         self.settings = settings
         self.name = settings.name
@@ -162,6 +164,7 @@ class PrinterWorker:
         self._composer = composer
         self._open_line = open_line
         self._ahead = ahead
+        self._power = power
         self._requests: queue.SimpleQueue[_Request] = queue.SimpleQueue()
         self._line: Transport | None = None
         self._session_now: BookPrinter | None = None
@@ -317,12 +320,13 @@ class PrinterWorker:
         if session.conditions & FAULTS:
             self._wait_for_mending(session)
             return
+        if self._show_power():
+            self._rest(session)
+            return
         job = self._choose()
         if job is None:
             self._show_idle(session)
-            session.pump(POLL_S)
-            self._track_book(session)
-            session.check_same_printer_still()
+            self._rest(session)
             return
         try:
             self._attempt(session, job)
@@ -342,6 +346,29 @@ class PrinterWorker:
             job=None,
             detail=f"{attempts.explain_stop(reader, self.name)}; if it may print:"
             f" `print-agent printer accept {self.name} --reason ...`",
+        )
+        return True
+
+    def _rest(self, session: BookPrinter) -> None:
+        session.pump(POLL_S)
+        self._track_book(session)
+        session.check_same_printer_still()
+
+    def _refused_by_power(self) -> str | None:
+        return self._power(self.profile.page_seconds)
+
+    def _show_power(self) -> bool:
+        why = self._refused_by_power()
+        if why is None:
+            return False
+        self.board.change(
+            self.name,
+            situation=Situation.READY,
+            state=PrinterState.STOPPED,
+            reasons=(PrinterReason.ON_BATTERY,),
+            job=None,
+            removal_wanted=False,
+            detail=why,
         )
         return True
 
@@ -418,6 +445,9 @@ class PrinterWorker:
             raise RequestRefused(
                 409, "not-allowed", f"printer {self.name} must be accepted first: `printer accept`"
             )
+        why = self._refused_by_power()
+        if why is not None:
+            raise RequestRefused(409, "not-allowed", f"book {number} cannot be printed now: {why}")
 
         def operation(tx: Any) -> Job:
             job = attempts.by_current_book(tx, number)
@@ -496,6 +526,9 @@ class PrinterWorker:
         self._track_book(session)
         if self._stopping:
             raise TakenBack("the agent stops")
+        why = self._refused_by_power()
+        if why is not None:
+            raise TakenBack(why)
         if session.conditions & FAULTS:
             raise TakenBack("the printer reports an open cover or an error")
         if not self._requests.empty():

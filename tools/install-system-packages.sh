@@ -35,6 +35,8 @@ fi
 libraries="$(PATH="$PATH:/usr/sbin:/sbin" ldconfig -p)"
 case "$libraries" in *libusb-1.0.so.0*) ;; *) missing+=(libusb-1.0-0) ;; esac
 case "$libraries" in *libudev.so.1*) ;; *) missing+=(libudev1) ;; esac
+# The tests' power supply: upsd with its simulated device. Debian leaves its service off (MODE=none).
+[ -x /lib/nut/upsd ] || missing+=(nut-server)
 command -v node >/dev/null || missing+=(nodejs)
 command -v npm >/dev/null || missing+=(npm)
 
