@@ -63,7 +63,8 @@ def takeover(
     with _held(path) as file:
         tally = Tally(listed)
         _resume(tally, file, path, f"# {part(dead)} counted at {part(spare)}")
-        say(f"Counting the books of {dead} at {spare}. {HELP}")
+        say(f"Counting the books of {dead} at {spare}.")
+        say(HELP)
         if tally.fates:
             say(f"Going on with {path}: {tally.summary()}")
         if _count(tally, file):
@@ -87,6 +88,7 @@ def _count(tally: Tally, file: TextIO) -> bool:
         if ending:
             say(tally.left_text())
             say(Styled(f"To be signed: {tally.summary()}", "bold"))
+            say("Whoever signs has had each book in the hand, and looked for the missing ones.")
             say("Type sign, and Enter; or go on scanning.")
         elif word:
             _say(_kept(tally.answer(line), file))

@@ -13,10 +13,11 @@ from typing import NamedTuple
 from agent.model import BOOK_NUMBER, BookFate
 
 PILES = {fate.value[0]: fate for fate in BookFate}
-HELP = (
-    "Scan the books pile by pile. Keys: b blank, p printed, d damaged, m missing: the pile that comes now;\n"
-    "u take the last one back, c change the book just refused, l what is left, e end and sign, q go on another time."
-)
+HELP = """\
+Scan the books pile by pile. Keys, each with Enter:
+  b blank   p printed   d damaged   m missing: the pile that comes now
+  u take the last one back   c change the book just refused
+  l what is left   e end and sign   q stop, and go on another time"""
 _TAKEN_BACK = "-"
 _LEFT_SHOWN_MAX = 60  # numbers; more would scroll away what matters
 
