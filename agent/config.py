@@ -516,15 +516,15 @@ def _table_at(keys: list[str]) -> type[BaseModel]:
     for key in keys:
         field = table.model_fields.get(key)
         if field is not None:
-            table = _table_in(field.annotation) or table
+            table = table_in(field.annotation) or table
     return table
 
 
-def _table_in(annotation: object) -> type[BaseModel] | None:
+def table_in(annotation: object) -> type[BaseModel] | None:
     """The table that an annotation is, may be, or maps names to."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next(filter(None, map(_table_in, get_args(annotation))), None)
+    return next(filter(None, map(table_in, get_args(annotation))), None)
 
 
 def _shown(value: object) -> str:

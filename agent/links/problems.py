@@ -8,7 +8,7 @@ from typing import Any
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 PROBLEM_URN = "urn:print-agent:"
 
-_TITLES = {
+TITLES = {
     "bad-document": "The travel document is not one that can be printed",
     "bad-signature": "The signature is not a trusted one",
     "conflict": "It conflicts with what was accepted before",
@@ -21,10 +21,12 @@ _TITLES = {
     "not-allowed": "This is not allowed now",
     "not-found": "There is nothing at this path",
     "not-ready": "The station is not ready",
+    "printer-not-clear": "The page may still print",
     "request-timeout": "The request did not arrive in time",
     "too-large": "It is too large",
     "too-many-requests": "There are too many requests at once",
     "unauthorized": "Who asks is not known",
+    "unknown-act": "There is no such act",
     "unknown-book": "No waiting job has this book",
     "unknown-job": "There is no such job",
     "unknown-printer": "There is no such printer",
@@ -42,7 +44,7 @@ def problem_details(status: int, name: str, detail: str | None) -> dict[str, Any
         name: The problem's name without its URN.
         detail: What failed, and the next action; no holder data.
     """
-    title = _TITLES.get(name) or HTTPStatus(status).phrase
+    title = TITLES.get(name) or HTTPStatus(status).phrase
     return {
         "type": PROBLEM_URN + name,
         "title": title,

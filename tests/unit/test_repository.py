@@ -8,11 +8,19 @@ import subprocess
 import tomllib
 from functools import cache
 from pathlib import Path
+from typing import get_origin
 
 import pytest
 import typer
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
+from agent import config
 from agent.cli.app import app
+from agent.links.problems import TITLES
+from agent.live import PrinterReason
+from agent.model import Reason
+from agent.selftest import Part
 
 ROOT = Path(__file__).parents[2]
 CONTRACT_VECTORS = ROOT.parent / "shared" / "vectors"
@@ -199,3 +207,77 @@ def test_every_told_make_target_exists():
     }
     assert {"demo", "test"} <= told
     assert told <= targets
+
+
+def configuration_rows(table: type[BaseModel], keys: tuple[str, ...] = ()) -> dict[str, list[str]]:
+    """How the manual's table of each part of station.toml must begin, row by row."""
+    rows: dict[str, list[str]] = {".".join(keys): []} if keys else {}
+    for name, about in table.model_fields.items():
+        inner = config.table_in(about.annotation)
+        if inner is not None:
+            named = get_origin(about.annotation) is not None and "Mapping" in str(about.annotation)
+            rows |= configuration_rows(inner, (*keys, name, *(("NAME",) if named else ())))
+        else:
+            allowed = (about.description or "").replace("|", "\\|")
+            rows[".".join(keys)].append(f"| `{name}` | {shown_default(about)} | {allowed} | ")
+    return rows
+
+
+def shown_default(about: FieldInfo) -> str:
+    if about.is_required():
+        return "needed"
+    match about.get_default(call_default_factory=True):
+        case None | "" | () | {}:
+            return "none"
+        case bool(value):
+            return str(value).lower()
+        case config.Address(host, port):
+            return f"{host}:{port}"
+        case tuple(value):
+            return str(list(value))
+        case value:
+            return str(value)
+
+
+def test_the_manual_has_every_key_of_the_configuration_with_default_and_what_is_allowed():
+    text = committed_texts()["docs/manual/configuration.md"]
+    sections = dict(re.findall(r"^## \[(\S+)\]\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
+    rows = configuration_rows(config.Settings)
+    assert sections.keys() == rows.keys()
+    for table, expected in rows.items():
+        told = re.findall(r"^(\| `.*?\| .*?\| .*?\| )\S.* \|$", sections[table], re.MULTILINE)
+        assert told == expected, (
+            f"[{table}]: the table must have exactly these rows, each with a word what it is for"
+        )
+
+
+def told_words() -> set[str]:
+    """Every keyword that the station shows a person: job and printer reasons, conditions, problems."""
+    code = "\n".join(text for name, text in committed_texts().items() if name.startswith("agent/"))
+    conditions = re.findall(r'\bCondition\(\s*"([a-z-]+)"', code)
+    conditions += re.findall(r'Finding\([^()]*(?:\([^()]*\)[^()]*)*?,\s*"([a-z-]+)",?\s*\)', code)
+    conditions += re.findall(r'\{"name": "([a-z-]+)", "detail"', code)
+    problems = re.findall(r'\b(?:Message|Request)Refused\(\s*\d+,\s*"([a-z-]+)"', code)
+    return {
+        *(reason.value for reason in Reason),
+        *(reason.value for reason in PrinterReason),
+        *(f"printer-{reason.removeprefix('printer-')}" for reason in PrinterReason),
+        *(f"{part}-unusable" for part in Part),
+        *conditions,
+        *problems,
+        *TITLES,
+    }
+
+
+def test_every_word_that_the_station_shows_has_its_entry_in_the_manual():
+    assert {
+        "disk-unsafe",
+        "on-battery",
+        "bad-document",
+        "not-running",
+        "printer-offline",
+    } <= told_words()
+    text = committed_texts()["docs/manual/troubleshooting.md"]
+    entries = re.findall(r"^\| ((?:`[a-z-]+`(?:, )?)+) \| \S.* \| \S.* \|$", text, re.MULTILINE)
+    told = {word for entry in entries for word in re.findall(r"`([a-z-]+)`", entry)}
+    assert told_words() - told == set()
