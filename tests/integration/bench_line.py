@@ -1,0 +1,206 @@
+"""A pty between a real serial transport and a virtual printer, in virtual time, and what lines do to bytes.
+
+The agent's end is a real port: its writes are short when the kernel has no room, its reads end with a real
+hang-up. Only its waiting is the bench's: where it would wait for the kernel, the world goes on instead.
+"""
+
+from __future__ import annotations
+
+import array
+import fcntl
+import select
+import termios
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from agent.drivers.transport import SerialSettings
+from agent.drivers.transport_serial import SerialTransport, open_serial
+from agent.drivers.virtual.line import Line
+from agent.drivers.virtual.model import VirtualPrinter
+
+KERNEL_MS = 5_000  # real time in which the kernel must have carried bytes through a pty
+FLOW_BYTES = b"\x11\x13"
+
+Arrival = tuple[float, bytes]  # seconds after it was said, and what arrives
+
+
+class BenchLine:
+    """The cable with both of its ends.
+
+    Args:
+        folder: Where the port is linked.
+        printer: Who is at the far end.
+        moment: The virtual time.
+        wait: Lets virtual time pass until something is ready: what to ask, and seconds at most.
+        heard: Told of the bytes that the agent is about to send; it may change this line before they go.
+        answered: Told of each reply before it goes.
+
+    Attributes:
+        room: How many more bytes the agent's kernel takes; None: as many as come.
+        taken_at_once: The most that one write of the agent moves.
+        stuck: Whether nothing gets through to the printer.
+        late_s: By how much every reply is late.
+        spoil: What arrives instead of a reply.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        printer: VirtualPrinter,
+        *,
+        moment: Callable[[], float],
+        wait: Callable[[Callable[[], Any], float], Any],
+        heard: Callable[[bytes], None],
+        answered: Callable[[bytes], None],
+    ) -> None:
+        self.printer = printer
+        self.room: int | None = None
+        self.taken_at_once: int | None = None
+        self.stuck = False
+        self.late_s = 0.0
+        self.spoil: Callable[[bytes], list[Arrival]] = lambda reply: [(0.0, reply)]
+        self.sent = bytearray()  # all that the agent's kernel took
+        self._folder = folder
+        self._moment = moment
+        self._wait = wait
+        self._heard = heard
+        self._answered = answered
+        self._line: Line | None = Line(folder)
+        self._underway: deque[Arrival] = deque()  # when it arrives, and what
+        self._in_kernel = 0  # bytes that left the agent and were not fetched yet
+
+    # The cable
+
+    def pull(self) -> None:
+        """The cable comes out; what is in it is lost."""
+        if self._line is not None:
+            self._line.close()
+            self._line = None
+        self._underway.clear()
+        self._in_kernel = 0
+
+    def plug(self) -> None:
+        """The cable is in again: a new port of the same name."""
+        if self._line is None:
+            self._line = Line(self._folder)
+
+    def close(self) -> None:
+        """The end of the bench."""
+        self.pull()
+
+    # The agent's end
+
+    def open(self, settings: SerialSettings) -> SerialTransport:
+        """The agent's port, whose waiting is done by the world."""
+        transport = open_serial(settings)
+        write_now, discard = transport._write_now, transport.discard_output
+
+        def write(data: memoryview) -> int:
+            self._heard(bytes(data))
+            limits = [limit for limit in (self.room, self.taken_at_once) if limit is not None]
+            part = data[: min(limits)] if limits else data
+            count = write_now(part) if part else 0
+            self._in_kernel += count
+            self.sent += part[:count]
+            if self.room is not None:
+                self.room -= count
+            return count
+
+        def discard_output() -> None:
+            self.move()
+            discard()
+            self._fetch()
+            if self._line is not None:
+                self._line.waiting = b""
+                self._line.pace()
+
+        transport._write_now = write  # type: ignore[method-assign]
+        transport.discard_output = discard_output  # type: ignore[method-assign]
+        transport._readable = _Poll(transport._readable, self._wait)  # type: ignore[assignment]
+        transport._writable = _Poll(transport._writable, self._wait, self._has_room)  # type: ignore[assignment]
+        return transport
+
+    def _has_room(self) -> bool:
+        return self.room != 0
+
+    # What goes over it
+
+    def move(self) -> None:
+        """Carries what can go now, in both directions."""
+        now = self._moment()
+        line = self._line
+        if line is None:
+            self.printer.take_output()
+            return
+        self._fetch()
+        if line.waiting and not self.stuck:
+            taken = self.printer.receive(line.waiting, now)
+            line.waiting = line.waiting[taken:]
+        line.pace()
+        while reply := self.printer.take_output(1):
+            self._answered(reply)
+            for late, data in self.spoil(reply):
+                # No line lets bytes overtake each other.
+                last = self._underway[-1][0] if self._underway else now
+                self._underway.append((max(last, now + self.late_s + late), data))
+        while self._underway and self._underway[0][0] <= now:
+            self.say(self._underway.popleft()[1])
+
+    def say(self, data: bytes) -> None:
+        """Bytes that arrive at the agent's port."""
+        line = self._line
+        if line is None or not data:
+            return
+        readable = select.poll()
+        readable.register(line._host_end, select.POLLIN)
+        expected = self._at_the_port() + sum(byte not in FLOW_BYTES for byte in data)
+        line.send(data)
+        while self._at_the_port() < expected:
+            assert readable.poll(KERNEL_MS)
+
+    def _at_the_port(self) -> int:
+        assert self._line is not None
+        count = array.array("i", [0])
+        fcntl.ioctl(self._line._host_end, termios.FIONREAD, count)
+        return count[0]
+
+    def _fetch(self) -> None:
+        line = self._line
+        if line is None:
+            return
+        readable = select.poll()
+        readable.register(line.fd, select.POLLIN)
+        while readable.poll(KERNEL_MS if self._in_kernel else 0):
+            before = len(line.waiting)
+            line.fetch()
+            self._in_kernel -= max(0, len(line.waiting) - before)
+        assert self._in_kernel <= 0, "the kernel keeps bytes"
+
+    def next_at(self) -> float | None:
+        """When the next reply arrives."""
+        return self._underway[0][0] if self._underway else None
+
+
+class _Poll:
+    """A poll object whose waiting lets virtual time pass."""
+
+    def __init__(
+        self,
+        real: select.poll,
+        wait: Callable[[Callable[[], Any], float], Any],
+        allowed: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._real = real
+        self._wait_for = wait
+        self._allowed = allowed
+
+    def poll(self, timeout_ms: float) -> list[tuple[int, int]]:
+        """As select.poll; waiting is in virtual time."""
+
+        def ready() -> list[tuple[int, int]]:
+            return self._real.poll(0) if self._allowed() else []
+
+        found: list[tuple[int, int]] = self._wait_for(ready, timeout_ms / 1_000)
+        return found
