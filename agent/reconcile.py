@@ -6,11 +6,12 @@ printing impossible, ask who answers, read the evidence, decide. Only then may t
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from agent.drivers import escpos
 from agent.drivers.book_printer import POLL_S, PRINTING_POLL_S, RESTART_GRACE_S, BookPrinter
-from agent.drivers.escpos import FAULTS
+from agent.drivers.escpos import FAULTS, Condition
 from agent.drivers.profile import Fence
 from agent.errors import NoAnswer, PrinterFault
 from agent.live import PrinterReason, PrinterState
@@ -49,11 +50,12 @@ class Reconciliation:
     def run(self) -> None:
         """Reconciles everything that this printer has open; the session may be armed afterwards."""
         unfinished = attempts.unfinished(self.worker.journal.read(), self.worker.name)
+        self._take_unclaimed()
         self.session.keep_pending()
         self._journal_errors(unfinished)
         self._await_completion(unfinished)
-        self._clear_patiently()
-        identity = self.worker.identity = self.session.identify()
+        identity = self.worker.identity = self._clear_and_identify()
+        self.worker.unclaimed = []
         reading = self.session.read_counter()
         counter = None if reading is None else reading.value
         self.worker.journal.write(
@@ -71,6 +73,15 @@ class Reconciliation:
                 undecided.append(watch)
         self._await_late_evidence(undecided)
 
+    def _take_unclaimed(self) -> None:
+        """What was said in a session that broke before anyone knew by whom; it is this session's to claim."""
+        self.session.log += [
+            said
+            for said in self.worker.unclaimed
+            if isinstance(said.reply, escpos.ProcessIdReply) or is_error(said.reply)
+        ]
+        self.worker.unclaimed = self.session.log
+
     def _journal_errors(self, unfinished: list[Attempt]) -> None:
         """An error that the printer reported since a commit is journaled before anything else is sent."""
         if not any(is_error(said.reply) for said in self.session.log):
@@ -81,7 +92,7 @@ class Reconciliation:
                 and attempt.stage == Stage.INTENT
                 and not attempt.error
             ):
-                watch = self.watches.setdefault(attempt.id, Watch(attempt, self.profile))
+                watch = self._known(attempt)
                 watch.error_seen = True
                 self.worker.fail(watch)
 
@@ -93,6 +104,7 @@ class Reconciliation:
             if attempt.stage in (Stage.INTENT, "resolved")
             and attempt.process_id is not None
             and not attempt.clear
+            and not self._known(attempt).ended
         ]
         if not waiting:
             return
@@ -100,7 +112,7 @@ class Reconciliation:
             self.worker.name, detail="waiting for the page that it may still be printing"
         )
         texts = {process_id_text(attempt.process_id or 0) for attempt in waiting}
-        deadline = self.worker.clock.monotonic() + self.profile.page_seconds
+        deadline = max(self._known(attempt).printed_by for attempt in waiting)
         position = 0
         while True:
             for said in self.session.log[position:]:
@@ -120,36 +132,48 @@ class Reconciliation:
             return isinstance(reply, escpos.QueuedStatus)
         return isinstance(reply, escpos.ProcessIdReply) and reply.text in texts
 
-    def _clear_patiently(self) -> None:
-        """Clears; while the printer answers but cannot be cleared (its cover is open), says so and tries again.
+    def _clear_and_identify(self) -> PrinterIdentity:
+        """Clears, and asks who it is; a printer with an open cover or an error is waited for.
 
         Raises:
-            PrinterFault: It does not answer at all, or the agent stops.
+            PrinterFault: It does not answer, or the agent stops.
         """
         while True:
             try:
                 self.session.clear()
+                return self.session.identify()
             except NoAnswer:
-                conditions = self.session.ask_conditions()
-                if not conditions & FAULTS:
+                if not self._await_mending():
                     raise
-                self.worker.show_fault(conditions)
-                if self.worker.stopping:
-                    raise PrinterFault(
-                        "the agent stops; the printer was not proven clear"
-                    ) from None
-                self.session.pump(MENDING_POLL_S)
-            else:
-                return
 
-    def _watch(self, attempt: Attempt, identity: PrinterIdentity) -> Watch:
+    def _await_mending(self) -> bool:
+        """Whether a fault that a person can see kept the printer from answering; then it is gone now."""
+        seen = False
+        while (conditions := self.session.ask_conditions()) & FAULTS:
+            seen = True
+            self.worker.show_fault(conditions)
+            if self.worker.stopping:
+                raise PrinterFault("the agent stops; the printer was not proven clear")
+            if not conditions & Condition.COVER_OPEN:
+                with suppress(NoAnswer):
+                    self.session.recover()
+            self.session.pump(MENDING_POLL_S)
+        return seen
+
+    def _known(self, attempt: Attempt) -> Watch:
+        """What is known of an attempt; one of another start of the agent was committed before now."""
         watch = self.watches.get(attempt.id)
         if watch is None:
             watch = self.watches[attempt.id] = Watch(
                 attempt, self.profile, load_broke=self._load_broke(attempt)
             )
+            watch.own_session = False
+            watch.printed_by = self.worker.clock.monotonic() + self.profile.page_seconds
+        return watch
+
+    def _watch(self, attempt: Attempt, identity: PrinterIdentity) -> Watch:
+        watch = self._known(attempt)
         watch.attempt = attempt
-        watch.own_session = False
         same = attempt.serial is not None and attempt.serial == identity.serial
         watch.printer = Printer.SAME if same else Printer.OTHER
         # Without serial numbers nobody can tell two printers apart; what answers here was cleared.
@@ -289,8 +313,10 @@ class Reconciliation:
 
     def conclude(self, watch: Watch, *, why: str) -> None:
         """After a commit without a proven outcome: clear, ask who answers, read the counter, decide."""
-        self._clear_patiently()
-        identity = self.session.identify()
+        # From here on the printer answers other questions; none of the answers is the completion reply.
+        watch.absorb()
+        watch.own_session = False
+        identity = self._clear_and_identify()
         same = watch.attempt.serial == identity.serial
         watch.printer = Printer.SAME_SESSION if same else Printer.OTHER
         watch.clear = same

@@ -46,6 +46,8 @@ class Watch:
         self.clear = False
         # A reply without a process ID counts only in the attempt's own unbroken session.
         self.own_session = True
+        # From this moment on (monotonic seconds) its page cannot be printing any more.
+        self.printed_by = 0.0
         self._session: BookPrinter | None = None
         self._position = 0
 
@@ -57,6 +59,14 @@ class Watch:
         """From this place in the session's log on, what is said counts for this attempt."""
         self._session = session
         self._position = since
+
+    def session_ended(self) -> None:
+        """Takes what was said up to the end; without process IDs and serial numbers nothing outlives the session."""
+        self.absorb()
+        self._session = None
+        self.own_session = False
+        if self.profile.fence is Fence.PAPER_SENSOR or self.attempt.serial is None:
+            self.reply_seen = self.unasked_after_reply = False
 
     def absorb(self, *, until: int | None = None) -> None:
         """Takes what was said since the last look."""
@@ -100,6 +110,11 @@ class Watch:
                 pass
         if self.committed and is_error(reply):
             self.error_seen = True
+
+    @property
+    def ended(self) -> bool:
+        """Whether the printer has said that the page is done, or that it failed."""
+        return self.reply_seen or self.error_seen
 
     @property
     def contradicted(self) -> bool:

@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 
 from agent.clock import Clock
 from agent.composer import ComposedPage, DocumentGone
-from agent.drivers.book_printer import POLL_S, PRINTING_POLL_S, BookPrinter
+from agent.drivers.book_printer import POLL_S, BookPrinter, Said
 from agent.drivers.escpos import FAULTS, Condition
 from agent.drivers.profile import Profile
 from agent.drivers.transport import Transport
@@ -29,15 +29,15 @@ from agent.errors import (
     PrintAgentError,
     PrinterFault,
     RequestRefused,
-    WriteStalled,
 )
 from agent.live import Board, PrinterReason, PrinterState, Situation
 from agent.model import PrinterIdentity
+from agent.printing import Printing
 from agent.queue import attempts, jobs
 from agent.queue.attempts import Attempt, NotNow
 from agent.queue.jobs import Job
 from agent.queue.journal import Operation, Reader
-from agent.queue.recovery import Decision, Printer
+from agent.queue.recovery import Printer
 from agent.queue.states import PAGE_IN_PRINTER, Event, Phase
 from agent.reconcile import Reconciliation
 from agent.watch import Watch
@@ -174,6 +174,7 @@ class PrinterWorker:
         self._watches: dict[int, Watch] = {}
         self._loading: Attempt | None = None
         self._session_count = 0
+        self.unclaimed: list[Said] = []  # said by a printer that has not said yet who it is
 
     # From other threads
 
@@ -240,7 +241,7 @@ class PrinterWorker:
                 self._session_broke(fault)
                 absent = isinstance(fault, LineUnavailable)
                 self._pause(self.settings.reopen_s if absent else RECONNECT_S)
-        self._refuse_requests()
+        self.refuse_requests()
 
     def _pause(self, seconds: float) -> None:
         """Waits between two tries to connect; ends early when something is asked of the worker."""
@@ -262,13 +263,18 @@ class PrinterWorker:
             self.board.change(self.name, situation=Situation.RECONCILING)
             reconciliation = Reconciliation(self, session, self._watches)
             reconciliation.run()
-            session.arm()
+            if not self._stopping:
+                # Where a stop ended the wait for late evidence, the next start must find it as it was.
+                session.arm()
             while not self._stopping:
+                session.forget()
                 self._turn(session)
         finally:
             self._line = None
             self._session_now = None
             session.close()
+            for watch in self._watches.values():
+                watch.session_ended()
 
     def _session_broke(self, fault: PrinterFault) -> None:
         """The session ended: what must be known of it is journaled at once."""
@@ -281,12 +287,15 @@ class PrinterWorker:
             removal_wanted=False,
             detail=str(fault),
         )
-        self._refuse_requests()
+        self.refuse_requests()
         loading, self._loading = self._loading, None
         if loading is not None:
             self.journal.write(lambda tx: attempts.note_book_or_line(tx, loading))
         for attempt in attempts.unfinished(self.journal.read(), self.name):
-            if attempt.process_id is not None:
+            watch = self._watches.get(attempt.id)
+            if watch is not None and watch.error_seen:
+                self.fail(watch)
+            elif attempt.process_id is not None:
                 self._doubt(attempt, why=f"the printer was lost while it printed: {fault}")
         for job in attempts.selected(self.journal.read(), self.name):
             self.journal.write(partial(attempts.take_back, job_id=job.id))
@@ -392,7 +401,7 @@ class PrinterWorker:
         self.show_fault(conditions)
         if not conditions & Condition.COVER_OPEN:
             with suppress(NoAnswer):
-                session.clear()  # recovers from an error whose cause has gone
+                session.recover()
         session.pump(FAULT_POLL_S)
 
     def show_fault(self, conditions: Condition) -> None:
@@ -503,15 +512,16 @@ class PrinterWorker:
             detail="printing",
         )
         self._presented = None
-        self._refuse_requests()
-        self._print(session, attempt, watch)
+        self.refuse_requests()
+        self._compose_ahead(attempt.job)
+        Printing(self, session, self._watches, watch).run()
         self._track_book(session)
 
     def _ask_book_out(self, session: BookPrinter, job: Job) -> None:
         """A book that is in already is asked out before the page may be loaded."""
         while not session.check_same_printer_still().book_out:
             self.board.change(self.name, situation=Situation.READY, state=PrinterState.PROCESSING)
-            self._show_removal(job.id)
+            self.show_removal(job.id)
             session.pump(POLL_S)
             self._check_at_hand(session, job.id)
         self._track_book(session)
@@ -648,7 +658,7 @@ class PrinterWorker:
         watch.clear = True
         watch.printer = Printer.SAME_SESSION
         watch.count(session.read_counter())
-        self._show_removal(attempt.job)
+        self.show_removal(attempt.job)
         Reconciliation(self, session, self._watches).judge_broken_load(watch)
         self._track_book(session)
         return jobs.require(self.journal.read(), attempt.job).phase in PAGE_IN_PRINTER
@@ -669,61 +679,12 @@ class PrinterWorker:
                 return
             session.pump(POLL_S)
 
-    def _print(self, session: BookPrinter, attempt: Attempt, watch: Watch) -> None:
-        """Steps 4 and 5."""
+    def _compose_ahead(self, printing: str) -> None:
         if self._ahead is not None and not self.settings.book_check:
-            self._ahead(lambda: self._compose_next(attempt.job))
-        deadline = self.clock.monotonic() + self.profile.page_seconds
-        assert attempt.process_id is not None
-        try:
-            session.commit(attempt.process_id)
-        except WriteStalled as stalled:
-            Reconciliation(self, session, self._watches).conclude(watch, why=str(stalled))
-            return
-        watch.printer = Printer.SAME_SESSION
-        why = self._await_outcome(session, attempt, watch, deadline)
-        if why is not None:
-            Reconciliation(self, session, self._watches).conclude(watch, why=why)
+            self._ahead(lambda: self._compose_next(printing))
 
-    def _await_outcome(
-        self, session: BookPrinter, attempt: Attempt, watch: Watch, deadline: float
-    ) -> str | None:
-        """Waits for the completion reply and its proof; gives why there is none, or None once the outcome is durable."""
-        counted = False
-        while True:
-            self._refuse_requests()
-            watch.absorb()
-            if watch.error_seen:
-                self.fail(watch)
-                return "the printer reported an error while it printed"
-            if watch.reply_seen and not counted:
-                reading = session.read_counter()
-                if reading is not None:
-                    self.board.change(self.name, counter=reading.value)
-                watch.count(reading)
-                counted = True
-                continue
-            if watch.decide() is Decision.COMPLETED:
-                self.complete(watch)
-                return None
-            if watch.reply_seen and watch.contradicted:
-                return "the printer says that it printed, and its counter says that it did not"
-            if watch.reply_seen:
-                self._show_removal(attempt.job)
-                session.pump(PRINTING_POLL_S)
-                if session.ask_slip().book_out and not session.pump(PRINTING_POLL_S):
-                    watch.absorb()
-                    if watch.decide() is not Decision.COMPLETED:
-                        return "the printer says that it printed, without a proof that it kept its memory"
-                continue
-            left = deadline - self.clock.monotonic()
-            if left <= 0:
-                return f"no completion reply within {self.profile.page_seconds:g} s"
-            if not session.pump(min(left, PRINTING_POLL_S)) and session.ask_slip().waiting:
-                session.cancel_waiting()
-                return "the printer waited for a book after the commit"
-
-    def _show_removal(self, job_id: str) -> None:
+    def show_removal(self, job_id: str) -> None:
+        """Asks for the book to be taken out."""
         self.board.change(
             self.name,
             reasons=(PrinterReason.BOOK_REMOVAL_WANTED,),
@@ -795,7 +756,8 @@ class PrinterWorker:
             except PrintAgentError as error:
                 request.done.set_exception(error)
 
-    def _refuse_requests(self) -> None:
+    def refuse_requests(self) -> None:
+        """Nothing can be done for others now."""
         while True:
             try:
                 self._requests.get_nowait().done.set_exception(self._refusal())

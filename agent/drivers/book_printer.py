@@ -1,13 +1,14 @@
 """The dialogue with a book printer on one open line: a session (CONTRACT sections 4.1 and 8).
 
-It asks, loads, commits and clears; what the printer says is kept in order in ``log``, where the worker
-reads its evidence. It decides nothing and journals nothing.
+It asks, loads, commits and clears; what the printer says beside the answers to its questions is kept in order
+in ``log``, where the worker reads its evidence. It decides nothing and journals nothing.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -24,9 +25,15 @@ WRITE_CHUNK_BYTES = 2_048  # between two chunks of a page the sensors are looked
 WRITE_TIMEOUT_S = 30.0  # for a chunk: a printer that takes nothing for so long is stuck
 CLEAR_TRIES = 3
 CLEAR_TIMEOUT_S = 2.0  # for one try; a late reply to it serves the next
+ASK_TRIES = 2  # a status that got lost on the line is asked again: the question changes nothing
 POLL_S = 2.0  # how often a waiting printer is asked whether it is still the same
 PRINTING_POLL_S = 1.0
-LOG_MAX = 100_000  # replies of one session; more is a printer gone mad
+PENDING_MAX_S = (
+    10.0  # what a printer holds fits its own buffer; one that talks longer does not stop
+)
+LOG_MAX = (
+    100_000  # replies that nobody asked for since the last attempt; more is a printer gone mad
+)
 
 R = TypeVar("R", bound=object)
 _DIGITS = re.compile(r"[0-9]{1,10}")
@@ -42,7 +49,7 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class CounterReading:
-    """A counter's value and where its reply stands in the log."""
+    """A counter's value, and the place in the log before which everything was said earlier."""
 
     value: int
     position: int
@@ -90,12 +97,19 @@ class BookPrinter:
 
     def keep_pending(self) -> None:
         """Reads what the printer still holds until the line is quiet (rule 2)."""
+        end = self._monotonic() + PENDING_MAX_S
         quiet_at = self._monotonic() + QUIET_S
         while (left := quiet_at - self._monotonic()) > 0:
             if self.pump(left):
                 quiet_at = self._monotonic() + QUIET_S
+            if self._monotonic() > end:
+                raise self._talks_on()
         for reply in self._parser.abandon():
             self._take(reply)
+
+    def forget(self) -> None:
+        """What was said so far is nobody's evidence any more."""
+        self.log.clear()
 
     def _take(self, reply: Reply) -> None:
         unasked = False
@@ -107,19 +121,26 @@ class BookPrinter:
             self.slip = self._automatic_slip
         self.log.append(Said(reply, unasked))
         if len(self.log) > LOG_MAX:
-            raise ReplyGarbled(
-                "the printer does not stop talking; check its flow control and its cable"
-            )
+            raise self._talks_on()
 
-    def _await(self, kind: type[R], timeout_s: float, *, since: int, what: str) -> R:
-        """The first reply of this kind from that place in the log on; everything else is kept meanwhile."""
+    def _talks_on(self) -> ReplyGarbled:
+        return ReplyGarbled(
+            "the printer does not stop talking; check its flow control and its cable"
+        )
+
+    def _await(self, kind: type[R], timeout_s: float, *, since: int, what: str) -> tuple[R, int]:
+        """The first reply of this kind from that place in the log on, and where it stood.
+
+        It leaves the log, so that no answer to a question is ever taken for evidence; everything else is kept.
+        """
         deadline = self._monotonic() + timeout_s
         position = since
         while True:
             for said in self.log[position:]:
-                position += 1
                 if isinstance(said.reply, kind):
-                    return said.reply
+                    del self.log[position]
+                    return said.reply, position
+                position += 1
             left = deadline - self._monotonic()
             if left <= 0:
                 raise NoAnswer(
@@ -130,23 +151,41 @@ class BookPrinter:
     def _ask(
         self, command: bytes, kind: type[R], *, what: str, timeout_s: float | None = None
     ) -> R:
+        return self._ask_in_order(command, kind, what=what, timeout_s=timeout_s)[0]
+
+    def _ask_in_order(
+        self, command: bytes, kind: type[R], *, what: str, timeout_s: float | None = None
+    ) -> tuple[R, int]:
         self.pump(0)
         since = len(self.log)
         self._write(command)
         wait_s = self.profile.reply_seconds if timeout_s is None else timeout_s
         return self._await(kind, wait_s, since=since, what=what)
 
+    def _ask_status(
+        self, request: escpos.RealTimeRequest, *, tries: int, timeout_s: float | None = None
+    ) -> escpos.RealTimeStatus:
+        def ask() -> escpos.RealTimeStatus:
+            command, what = escpos.real_time_status(request), f"DLE EOT {request.value}"
+            return self._ask(command, escpos.RealTimeStatus, what=what, timeout_s=timeout_s)
+
+        for _ in range(tries - 1):
+            with suppress(NoAnswer):
+                return ask()
+        return ask()
+
     def _write(self, data: bytes) -> None:
         self.transport.write(data, WRITE_TIMEOUT_S)
 
     # Asking
 
-    def ask_slip(self) -> SlipSensors:
-        """Where the book is (DLE EOT 5)."""
-        request = escpos.RealTimeRequest.SLIP
-        status = self._ask(
-            escpos.real_time_status(request), escpos.RealTimeStatus, what="DLE EOT 5"
-        )
+    def ask_slip(self, *, tries: int = ASK_TRIES) -> SlipSensors:
+        """Where the book is (DLE EOT 5).
+
+        Args:
+            tries: 1 where what else the printer said meanwhile has to be looked at before it is asked again.
+        """
+        status = self._ask_status(escpos.RealTimeRequest.SLIP, tries=tries)
         self.slip = escpos.real_time_slip(status, self.profile)
         return self.slip
 
@@ -154,11 +193,7 @@ class BookPrinter:
         """What is wrong with the printer (DLE EOT 2 and 3); works while it is offline."""
         found = escpos.NO_CONDITION
         for request in (escpos.RealTimeRequest.OFFLINE_CAUSE, escpos.RealTimeRequest.ERROR_CAUSE):
-            status = self._ask(
-                escpos.real_time_status(request),
-                escpos.RealTimeStatus,
-                what=f"DLE EOT {request.value}",
-            )
+            status = self._ask_status(request, tries=1, timeout_s=self._patience_s)
             found |= escpos.real_time_conditions(request, status)
         self.conditions = found
         return found
@@ -217,45 +252,65 @@ class BookPrinter:
         if not self.profile.counter:
             return None
         self.fence()
-        reply = self._ask(escpos.counter(self.profile.counter), escpos.TextReply, what="GS g 2")
+        reply, position = self._ask_in_order(
+            escpos.counter(self.profile.counter), escpos.TextReply, what="GS g 2"
+        )
         if not _DIGITS.fullmatch(reply.text):
             raise ReplyGarbled("the printer's counter is no number of up to 10 digits")
-        position = max(index for index, said in enumerate(self.log) if said.reply is reply)
         self.fence()
         return CounterReading(int(reply.text), position)
 
     # Acting
 
+    @property
+    def _patience_s(self) -> float:
+        """How long one answer of a printer is waited for that may be away: it must be back in use within seconds."""
+        return min(CLEAR_TIMEOUT_S, self.profile.reply_seconds)
+
     def clear(self) -> None:
         """Makes late printing impossible: drops the host's output and proves the printer's buffers empty (rule 3)."""
         self.transport.discard_output()
+        self.pump(0)
+        since = len(self.log)
         for attempt in range(CLEAR_TRIES):
             try:
-                self._clear_once()
+                self._clear_once(since)
             except NoAnswer:
                 if attempt + 1 == CLEAR_TRIES:
                     raise
+                # A printer that waits for a book takes nothing else meanwhile.
+                slip = self._ask_status(
+                    escpos.RealTimeRequest.SLIP, tries=1, timeout_s=self._patience_s
+                )
+                if escpos.real_time_slip(slip, self.profile).waiting:
+                    self.cancel_waiting()
             else:
                 break
         # What was asked before the clearing may still be on its way.
         self.keep_pending()
 
-    def _clear_once(self) -> None:
+    def _clear_once(self, since: int) -> None:
         match self.profile.clear:
             case ClearMethod.REALTIME:
-                timeout_s = min(CLEAR_TIMEOUT_S, self.profile.reply_seconds)
-                self._ask(
-                    escpos.CLEAR_BUFFERS,
-                    escpos.ClearedReply,
-                    what="DLE DC4 fn 8",
-                    timeout_s=timeout_s,
-                )
+                self._write(escpos.CLEAR_BUFFERS)
+                self._await(escpos.ClearedReply, self._patience_s, since=since, what="DLE DC4 fn 8")
             case ClearMethod.INITIALIZE:
                 self._write(escpos.clear_by_initialize(self.profile))
-                self.fence()
+                self._write(escpos.LOAD_FENCE)
+                self._await(
+                    escpos.QueuedStatus, self._patience_s, since=since, what="GS I 1 after ESC @"
+                )
                 # The reply may have been an older question's: a second one after a quiet line is this one's.
                 self.keep_pending()
                 self.fence()
+
+    def recover(self) -> None:
+        """Ends an error whose cause is gone; what was in the buffers is gone too."""
+        match self.profile.clear:
+            case ClearMethod.REALTIME:
+                self.clear()
+            case ClearMethod.INITIALIZE:
+                self._write(escpos.RECOVER_AND_CLEAR)
 
     def arm(self) -> None:
         """Switches on what the printer tells by itself: once in a session, after all evidence was read."""

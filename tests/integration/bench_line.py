@@ -26,6 +26,11 @@ FLOW_BYTES = b"\x11\x13"
 Arrival = tuple[float, bytes]  # seconds after it was said, and what arrives
 
 
+def unspoilt(reply: bytes) -> list[Arrival]:
+    """A line that does its work."""
+    return [(0.0, reply)]
+
+
 class BenchLine:
     """The cable with both of its ends.
 
@@ -43,6 +48,7 @@ class BenchLine:
         stuck: Whether nothing gets through to the printer.
         late_s: By how much every reply is late.
         spoil: What arrives instead of a reply.
+        holds_replies: Whether the printer keeps its replies while no cable is in.
     """
 
     def __init__(
@@ -60,7 +66,8 @@ class BenchLine:
         self.taken_at_once: int | None = None
         self.stuck = False
         self.late_s = 0.0
-        self.spoil: Callable[[bytes], list[Arrival]] = lambda reply: [(0.0, reply)]
+        self.spoil: Callable[[bytes], list[Arrival]] = unspoilt
+        self.holds_replies = False
         self.sent = bytearray()  # all that the agent's kernel took
         self._folder = folder
         self._moment = moment
@@ -86,9 +93,13 @@ class BenchLine:
         if self._line is None:
             self._line = Line(self._folder)
 
-    def close(self) -> None:
-        """The end of the bench."""
-        self.pull()
+    def block(self) -> None:
+        """Nothing more is taken from the agent, and nothing gets through to the printer."""
+        self.room, self.stuck = 0, True
+
+    def unblock(self) -> None:
+        """The line flows again."""
+        self.room, self.stuck = None, False
 
     # The agent's end
 
@@ -132,7 +143,8 @@ class BenchLine:
         now = self._moment()
         line = self._line
         if line is None:
-            self.printer.take_output()
+            if not self.holds_replies:
+                self.printer.take_output()
             return
         self._fetch()
         if line.waiting and not self.stuck:

@@ -7,6 +7,7 @@ of a minute takes no time and every run is the same.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import json
 import shutil
@@ -28,7 +29,6 @@ from agent.drivers.transport import FlowControl, SerialSettings, Transport
 from agent.drivers.virtual.book import Book
 from agent.drivers.virtual.make import printer_make
 from agent.drivers.virtual.model import BookPlace, VirtualPrinter
-from agent.errors import PrintAgentError, RequestRefused
 from agent.intake import Intake
 from agent.live import Board, PrinterReason, PrinterState, PrinterView, Situation
 from agent.model import Raster
@@ -90,6 +90,7 @@ class Bench:
         overrides: Further keys of the profile.
         make: Fields of the printer's make that differ.
         flow: The line's flow control.
+        offset_mm: Where this printer puts the page's corner.
         settings: Fields of the worker's settings that differ.
     """
 
@@ -101,30 +102,38 @@ class Bench:
         overrides: dict[str, Any] | None = None,
         make: dict[str, Any] | None = None,
         flow: FlowControl = FlowControl.NONE,
+        offset_mm: tuple[float, float] = (0.0, 0.0),
         **settings: Any,
     ) -> None:
         self.folder = folder
         self.time = 1_000.0
         self.profile = load_profile(profile, SMALL | (overrides or {}))
-        self.printer = VirtualPrinter(printer_make(profile, **SMALL, **(make or {})), now=self.time)
+        self.make = partial(printer_make, profile, **SMALL)
+        self.printer = VirtualPrinter(self.make(**(make or {})), now=self.time)
         self.line = BenchLine(
-            folder, self.printer, moment=self.monotonic, wait=self.wait, heard=self._heard, answered=self._answered
+            folder,
+            self.printer,
+            moment=self.monotonic,
+            wait=self.wait,
+            heard=self._heard,
+            answered=self._answered,
         )
         self.flow = flow
         self.calls = 0
-        self.offset_mm = (0.0, 0.0)
+        self.offset_mm = offset_mm
         self.opened_at: list[float] = []
         self.reached: dict[Step, float] = {}
-        self.plan: dict[Step, Callable[[], None]] = {}
+        self._plan: dict[Step, Callable[[], Any]] = {}
         self.books: dict[str, Book] = {}
         self.hands_full = False
         self._acts: list[tuple[float, Callable[[], None]]] = []
         self._until: Callable[[], bool] = lambda: False
         self._fences = 0
         self._phases: dict[str, Phase] = {}
-        self._open_station(settings)
+        self._settings = settings
+        self._open_station()
 
-    def _open_station(self, settings: dict[str, Any]) -> None:
+    def _open_station(self) -> None:
         for name in ("station.jwks", "trust.jwks"):
             shutil.copyfile(VECTORS / name, self.folder / name)
             (self.folder / name).chmod(0o600)
@@ -136,15 +145,17 @@ class Bench:
         signer = ReceiptSigner(keys.signing)
         self.journal = Journal.open(self.path, signer=signer, clock=self, **self._ids)
         start.take_signer(self.journal, signer, public_jwks=keys.public_jwks())
+        self.intake = Intake(self, trust=lambda: trust, keys=lambda: keys, clock=self, **self._ids)
+        self.composer = Composer(keys=lambda: keys, profile=self.profile, offset_mm=self.offset_mm)
+        self.board = Board()
+        self.board.add(PrinterView(name="main", profile=self.profile.name))
+        self.start_agent()
+
+    def start_agent(self) -> None:
+        """The agent starts, also after one that was stopped or killed."""
         begun = self.journal.write(
             partial(start.begin, boot="bench", version="0", book_checks={"main": "none"})
         )
-        self.intake = Intake(
-            self, trust=lambda: trust, keys=lambda: keys, clock=self, **self._ids
-        )
-        self.composer = Composer(keys=lambda: keys, profile=self.profile)
-        self.board = Board()
-        self.board.add(PrinterView(name="main", profile=self.profile.name))
         self.worker = BenchWorker(
             WorkerSettings(
                 name="main",
@@ -152,7 +163,7 @@ class Bench:
                 run=begun.run,
                 boot=begun.boot,
                 xonxoff=self.flow is FlowControl.XONXOFF,
-                **({"book_check": False, "read_back": "none"} | settings),
+                **({"book_check": False, "read_back": "none"} | self._settings),
             ),
             journal=self,
             board=self.board,
@@ -164,7 +175,7 @@ class Bench:
 
     def close(self) -> None:
         """The end of the bench."""
-        self.line.close()
+        self.line.pull()
         self.journal.close()
 
     # Time
@@ -179,6 +190,8 @@ class Bench:
         """Lets the world go on until something is ready, or the time is over; gives what ``ready`` gave."""
         self.calls += 1
         self.time += CALL_S
+        if Step.REPLY in self.reached and self.phase() is Phase.COMMITTED:
+            self._reach(Step.OUTCOME)
         deadline = self.time + timeout_s
         while True:
             self._go_on()
@@ -207,14 +220,18 @@ class Bench:
         self._acts.append((self.time + seconds, act))
 
     def run(self, until: Callable[[], bool], *, seconds: float = 600.0) -> None:
-        """Lets the worker work until something is so; in virtual seconds at most."""
+        """Lets the agent work until something is so, within so many virtual seconds; then it is killed."""
         deadline = self.time + seconds
         self._until = lambda: until() or self.time > deadline
-        try:
+        with contextlib.suppress(Over):
             self.worker.run()
-        except Over:
-            pass
         assert until(), f"not within {seconds:g} s: {self.story()}"
+
+    def run_to_its_end(self, *, seconds: float = 600.0) -> None:
+        """Lets the agent work until it has stopped by itself."""
+        deadline = self.time + seconds
+        self._until = lambda: self.time > deadline
+        self.worker.run()
 
     # The journal, as the worker and intake see it
 
@@ -266,11 +283,13 @@ class Bench:
         self._reach(Step.OPENING)
         return self.line.open(SerialSettings(str(self.folder / "port"), flow=self.flow))
 
+    def at(self, step: Step, act: Callable[[], Any]) -> None:
+        """Does something when the first job's attempt reaches a step the next time."""
+        self._plan[step] = act
+
     def _reach(self, step: Step) -> None:
-        """A step of the first job's attempt is reached for the first time: what was planned for it happens."""
-        if step not in self.reached:
-            self.reached[step] = self.time
-            self.plan.pop(step, lambda: None)()
+        self.reached.setdefault(step, self.time)
+        self._plan.pop(step, lambda: None)()
 
     def _heard(self, data: bytes) -> None:
         phase = self.phase()
@@ -286,8 +305,6 @@ class Bench:
             self._reach(Step.LOADING)
         elif phase is Phase.COMMITTED and data.startswith(escpos.FORM_FEED):
             self._reach(Step.COMMIT)
-        elif phase is Phase.COMMITTED and Step.REPLY in self.reached:
-            self._reach(Step.OUTCOME)
 
     def _answered(self, reply: bytes) -> None:
         completes = reply[0] & 0x90 == 0 if self.profile.fence is Fence.PAPER_SENSOR else False

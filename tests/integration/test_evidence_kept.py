@@ -1,0 +1,127 @@
+"""What the printer said is evidence wherever the session broke off, and nothing else is."""
+
+from __future__ import annotations
+
+import pytest
+from bench_line import unspoilt
+from printer_bench import BOOKS, FIRST, SECOND, Step
+
+from agent.live import PrinterState
+from agent.queue.states import Phase
+
+MUTE_S = 20.0
+
+
+def settled(bench):
+    return lambda: (
+        bench.phase(SECOND) is Phase.COMPLETED and bench.view().state is PrinterState.IDLE
+    )
+
+
+def lose_statuses(bench, seconds=MUTE_S):
+    """The answers to DLE EOT are lost for a while; everything else arrives."""
+    bench.line.spoil = lambda reply: [] if reply[0] & 0x93 == 0x12 else [(0.0, reply)]
+    bench.after(seconds, lambda: setattr(bench.line, "spoil", unspoilt))
+
+
+def test_a_completion_reply_read_while_a_status_was_awaited_completes_the_job(benches):
+    bench = benches()
+    bench.submit_jobs()
+    bench.at(Step.PRINTING, lambda: lose_statuses(bench))
+    bench.run(settled(bench))
+    assert bench.events()[1:] == ["print-committed", "print-completed"]
+
+
+def test_an_error_read_while_a_status_was_awaited_fails_the_job(benches):
+    bench = benches()
+    bench.submit_jobs()
+
+    def trouble():
+        # The cover is open for a moment, and the question that was asked just before has no answer.
+        lose_statuses(bench)
+        bench.after(2.0, lambda: bench.printer.open_cover(bench.time))
+        bench.after(2.5, lambda: bench.printer.close_cover(bench.time))
+
+    bench.printer.make = bench.make(row_seconds=0.05)
+    bench.at(Step.PRINTING, trouble)
+    bench.run(settled(bench))
+    assert bench.events()[1:] == ["print-committed", "print-failed"]
+
+
+def test_a_reply_outlives_a_session_that_broke_before_the_printer_said_who_it_is(benches):
+    bench = benches()
+    bench.submit_jobs()
+    bench.line.holds_replies = True
+
+    def cable_out_for_a_while():
+        bench.line.pull()
+        bench.after(3.0, bench.line.plug)
+
+    def and_again():
+        cable_out_for_a_while()
+        bench.at(Step.CLEARING, cable_out_for_a_while)
+
+    bench.at(Step.PRINTING, and_again)
+    bench.run(settled(bench))
+    assert bench.events()[1:] == ["print-committed", "print-in-doubt", "print-completed"]
+
+
+@pytest.mark.parametrize(
+    ("profile", "then"),
+    [
+        # The counter did not move, and the book that was taken out proves that the printer kept its memory.
+        ("page-slip", ["job-requeued", "print-committed", "print-completed"]),
+        ("column-slip", []),
+    ],
+)
+def test_an_answer_to_another_question_never_completes_a_page(benches, profile, then):
+    bench = benches(profile)
+    bench.submit_jobs()
+
+    def nothing_gets_through():
+        # The commit stalls; what clears the printer gets through, and is answered.
+        bench.line.block()
+        bench.after(40.0, bench.line.unblock)
+
+    bench.at(Step.COMMIT, nothing_gets_through)
+    bench.run(settled(bench))
+    assert bench.events()[1:] == ["print-committed", "print-in-doubt", *then]
+    assert len(bench.book(BOOKS[FIRST]).passes) == (1 if then else 0)
+
+
+def test_a_reply_without_process_ids_is_no_evidence_in_the_next_session(benches):
+    bench = benches("column-slip")
+    bench.submit_jobs()
+    bench.hands_full = True
+    bench.after(2.0, lambda: bench.insert(BOOKS[FIRST]))
+
+    def cable_out():
+        bench.line.pull()
+        bench.after(3.0, bench.line.plug)
+        bench.after(200.0, lambda: setattr(bench, "hands_full", False))
+
+    bench.at(Step.OUTCOME, cable_out)
+    bench.run(settled(bench))
+    assert bench.events()[1:] == ["print-committed", "print-in-doubt"]
+
+
+def test_a_stop_in_a_doubt_keeps_the_next_start_from_taking_a_new_status_for_an_old_one(benches):
+    bench = benches()
+    bench.submit_jobs()
+    bench.after(2.0, lambda: bench.insert(BOOKS[FIRST]))
+    bench.hands_full = True
+
+    def power_blinks():
+        # The counter begins at 0 again, where it was before the page: it seems not to have moved.
+        bench.printer.power_off(bench.time)
+        bench.printer.power_on(bench.time)
+
+    bench.at(Step.PRINTING, power_blinks)
+    bench.run(lambda: bench.view().removal_wanted)
+    bench.after(1.0, bench.worker.stop)
+    bench.run_to_its_end()
+    bench.start_agent()
+    bench.run(lambda: bench.view().removal_wanted)
+    bench.hands_full = False
+    bench.run(settled(bench))
+    assert bench.phase() is Phase.IN_DOUBT
