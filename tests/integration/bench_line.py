@@ -127,10 +127,10 @@ class BenchLine:
                 self._line.waiting = b""
                 self._line.pace()
 
-        transport._write_now = write  # type: ignore[method-assign]
-        transport.discard_output = discard_output  # type: ignore[method-assign]
-        transport._readable = _Poll(transport._readable, self._wait)  # type: ignore[assignment]
-        transport._writable = _Poll(transport._writable, self._wait, self._has_room)  # type: ignore[assignment]
+        transport._write_now = write
+        transport.discard_output = discard_output
+        transport._readable = _Poll(transport._readable, self._wait)
+        transport._writable = _Poll(transport._writable, self._wait, self._has_room)
         return transport
 
     def _has_room(self) -> bool:
