@@ -11,77 +11,104 @@ from agent.clock import SystemClock
 from agent.config import Settings
 from agent.crypto.keys import sync_directory
 from agent.errors import ConfigurationInvalid, JournalDamaged
-from agent.queue import jobs
+from agent.queue import attempts, jobs
+from agent.queue.damage import CHECKSUM_SIZE, PAGE_SIZE, checked_vfs
 from agent.queue.intake_rules import begin_anew
-from agent.queue.journal import Transaction
+from agent.queue.journal import Transaction, open_for_reading
+from agent.queue.witness import Witness, witness_path
 from agent.service import hold_state_directory, open_journal
 from agent.verification import verify_journal
 
 
 def backup_journal(settings: Settings, target: Path) -> None:
-    """Writes a consistent copy; the agent may run and print meanwhile.
+    """Writes a consistent copy, one file; the agent may run and print meanwhile.
 
     Raises:
         ConfigurationInvalid: The target exists.
-        JournalDamaged: There is no journal that can be read.
+        JournalDamaged: There is no journal, or one of its pages is damaged: that is no backup.
     """
-    source = settings.journal_path
-    if not source.is_file():
-        raise JournalDamaged(f"{source}: there is no journal to copy")
-    if target.exists():
-        raise ConfigurationInvalid(f"{target}: exists already; a backup never overwrites a file")
-    try:
-        _copy(source, target)
-    except apsw.Error as error:
-        target.unlink(missing_ok=True)
-        raise JournalDamaged(f"{source}: the journal cannot be copied ({error})") from error
+    _copy(settings.journal_path, target)
 
 
 def restore_journal(settings: Settings, source: Path) -> Path | None:
     """Puts a backup in the journal's place; gives where the journal until now was put, if there was one.
 
-    It always ends in ``journal-rolled-back``: printing waits for the authority's ``resume``.
+    It always ends in ``journal-rolled-back``: printing waits for the authority's ``resume``. The source may be the journal
+    itself, whose newest commits were lost. Until the last step nothing is changed, whenever the power fails.
 
     Raises:
         StationBusy: The agent runs.
         JournalDamaged: The backup is not whole, or another station's.
     """
     with hold_state_directory(settings):
+        path = settings.journal_path
+        fresh = path.with_name(f"{path.name}.restoring")
+        for left in fresh.parent.glob(f"{fresh.name}*"):
+            left.unlink()  # of a restore that the power cut ended
+        _copy(source, fresh)
         report = verify_journal(
-            source, station_id=settings.station.id, authority_id=settings.authority.id
+            fresh, station_id=settings.station.id, authority_id=settings.authority.id
         )
         if report.faults:
+            fresh.unlink()
             raise JournalDamaged(
                 f"{source}: the backup is not whole ({report.faults[0]}); take another one"
             )
-        path = settings.journal_path
+        _mark_rolled_back(settings, fresh)
         aside = _put_aside(path)
-        _copy(source, path)
-        journal, _ = open_journal(settings, clock=SystemClock())
-
-        def operation(tx: Transaction) -> None:
-            through = tx.last_receipt_seq
-            begin_anew(tx)
-            tx.put("station", "rolled_back", value=1)
-            tx.put("station", "restored_through", value=through)
-            tx.receipt(
-                "journal-rolled-back", actor=jobs.AGENT, evidence={"restored_through": through}
-            )
-
-        journal.write(operation)
-        journal.close()
+        # Between these two the start finds no journal and a witness of one: it asks for this command again.
+        witness_path(fresh).replace(witness_path(path))
+        fresh.rename(path)
+        sync_directory(path.parent)
         return aside
 
 
+def _mark_rolled_back(settings: Settings, path: Path) -> None:
+    journal, _ = open_journal(settings, clock=SystemClock(), path=path)
+
+    def operation(tx: Transaction) -> None:
+        through = tx.last_receipt_seq
+        begin_anew(tx)
+        attempts.forget_counters(tx)
+        tx.put("station", "rolled_back", value=1)
+        tx.put("station", "restored_through", value=through)
+        tx.receipt("journal-rolled-back", actor=jobs.AGENT, evidence={"restored_through": through})
+
+    journal.write(operation)
+    Witness(journal).close()
+    journal.close()
+
+
 def _copy(source: Path, target: Path) -> None:
-    """Copies a whole journal by SQLite's own means."""
-    os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    reading = apsw.Connection(str(source), flags=apsw.SQLITE_OPEN_READONLY)
-    writing = apsw.Connection(str(target))
-    with writing.backup("main", reading, "main") as copy:
-        copy.step()
-    writing.close()
-    reading.close()
+    """Copies a whole journal by SQLite's own means, which check each page; the copy needs no log beside it."""
+    if not source.is_file():
+        raise JournalDamaged(f"{source}: there is no journal to copy")
+    try:
+        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except FileExistsError:
+        raise ConfigurationInvalid(
+            f"{target}: exists already; a backup never overwrites a file"
+        ) from None
+    try:
+        reading = open_for_reading(source)
+        writing = apsw.Connection(str(target), vfs=checked_vfs())
+        try:
+            # The page header must ask for checksums before the first page is written.
+            writing.execute(f"PRAGMA page_size={PAGE_SIZE}")
+            writing.reserve_bytes(None, CHECKSUM_SIZE)
+            writing.execute("PRAGMA user_version=0")
+            with writing.backup("main", reading, "main") as copy:
+                copy.step()
+            writing.pragma("journal_mode", "DELETE")
+        finally:
+            writing.close()
+            reading.close()
+    except apsw.Error as error:
+        target.unlink()
+        raise JournalDamaged(
+            f"{source}: the journal cannot be copied whole ({error}), and a part is no backup; `print-agent journal verify` says"
+            " what is damaged, `print-agent journal salvage DIR` writes out what can be read"
+        ) from error
     descriptor = os.open(target, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -91,15 +118,16 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _put_aside(path: Path) -> Path | None:
-    """Never deletes a journal: it and its WAL get another name, together."""
-    if not path.exists():
-        return None
+    """Never deletes a journal: it and its log get another name, together.
+
+    The log goes first: alone under the old name it would be taken for the next journal's.
+    """
     number = 1
-    while (aside := path.with_name(f"{path.name}.before-restore-{number}")).exists():
+    while list(path.parent.glob(f"{path.name}.before-restore-{number}*")):
         number += 1
-    for ending in ("-wal", "-shm"):
-        beside = path.with_name(path.name + ending)
-        if beside.exists():
-            beside.rename(aside.with_name(aside.name + ending))
-    path.rename(aside)
-    return aside
+    aside = path.with_name(f"{path.name}.before-restore-{number}")
+    for ending in ("-wal", "-shm", ""):
+        file = path.with_name(path.name + ending)
+        if file.exists():
+            file.rename(aside.with_name(aside.name + ending))
+    return aside if aside.exists() else None

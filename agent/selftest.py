@@ -15,9 +15,11 @@ from agent import disk
 from agent.clock import Clock
 from agent.config import Driver, Settings, Transport
 from agent.crypto.keys import load_station_keys, load_trust
+from agent.crypto.receipts import hash_of_signed
 from agent.drivers.profile import load_profile
 from agent.errors import ConfigurationInvalid, PrintAgentError
 from agent.page.fonts import check_fonts
+from agent.queue import witness
 from agent.queue.journal import open_reader
 from agent.queue.known_time import KnownTime
 from agent.reserve import ROOM_MIN_BYTES
@@ -112,6 +114,7 @@ def _disk(settings: Settings, _: Clock) -> Iterator[Finding]:
 
 def _journal(settings: Settings, _: Clock) -> Iterator[Finding]:
     path = settings.journal_path
+    witness.check(path, hash_of_signed)
     if not _exists(path):
         yield Finding(Part.JOURNAL, f"{path}: none yet, the first start makes it")
         return

@@ -24,7 +24,7 @@ from agent.crypto.keys import (
     load_trust,
     sync_directory,
 )
-from agent.crypto.receipts import ReceiptSigner
+from agent.crypto.receipts import ReceiptSigner, hash_of_signed
 from agent.drivers.hotplug import watch_devices
 from agent.drivers.profile import Profile, load_profile
 from agent.drivers.transport import (
@@ -40,9 +40,10 @@ from agent.intake import Intake, journaled_trust
 from agent.links.readers import SerialReader
 from agent.live import Board, Condition, PrinterView
 from agent.privacy import place_of
-from agent.queue import start
+from agent.queue import start, witness
+from agent.queue.damage import DAMAGES, damaged
 from agent.queue.group_commit import GroupCommit
-from agent.queue.journal import DAMAGES, Journal, Reader, damaged
+from agent.queue.journal import Journal, Reader
 from agent.reserve import Reserve
 from agent.selftest import Finding, examine
 from agent.service_manager import ServiceManager
@@ -87,15 +88,23 @@ def hold_state_directory(settings: Settings) -> Iterator[None]:
         os.close(descriptor)
 
 
-def open_journal(settings: Settings, *, clock: Clock) -> tuple[Journal, StationKeys]:
+def open_journal(
+    settings: Settings, *, clock: Clock, path: Path | None = None
+) -> tuple[Journal, StationKeys]:
     """The journal, signed by the station's keys; a rotated key takes over from the one before.
+
+    Args:
+        settings: The station's.
+        clock: Time.
+        path: Where it lies, where that is not the journal's own place; it is made where there never was one.
 
     Raises:
         ConfigurationInvalid: The keys cannot be read, or are not this journal's.
         JournalDamaged: The journal cannot be trusted.
     """
     keys = load_station_keys(settings.keys.station, sealed=settings.keys.sealed)
-    path = settings.journal_path
+    path = path or settings.journal_path
+    witness.check(path, hash_of_signed)
     if not path.exists():
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         sync_directory(path.parent)
@@ -182,6 +191,7 @@ class Service:
                 },
             )
         )
+        self._witness = witness.Witness(journal)
         self._hotplug = watch_devices(self._device_appeared)
         self.ups = (
             None
@@ -405,6 +415,7 @@ class Service:
             stop_part()
         if self.failure is None:
             self.commits.stop()
+            self._witness.close()
             self.commits.journal.close()
 
 

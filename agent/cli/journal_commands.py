@@ -8,15 +8,15 @@ from typing import Annotated
 import typer
 
 from agent.cli.options import Config, Json, settings_of
-from agent.errors import JournalDamaged
 
 journal = typer.Typer(no_args_is_help=True, help="The journal on disk.")
 
 
 @journal.command("verify")
 def journal_verify(config: Config = None, as_json: Json = False) -> None:
-    """Recomputes the chain, its signatures and every table; changes nothing."""
+    """Recomputes every page's checksum, the chain, its signatures and every table; changes nothing."""
     from agent.cli.output import Styled, say, say_json
+    from agent.queue.damage import damaged
     from agent.verification import verify_journal
 
     settings = settings_of(config)
@@ -41,9 +41,7 @@ def journal_verify(config: Config = None, as_json: Json = False) -> None:
         if not report.faults:
             say(Styled("the journal is whole", "green"), f"; its head is {report.head or 'none'}")
     if report.faults:
-        raise JournalDamaged(
-            f"{path}: the journal is NOT whole, {len(report.faults)} faults: leave it as it is, keep a copy, call support"
-        )
+        raise damaged(path, f"{len(report.faults)} faults")
 
 
 @journal.command("backup")
@@ -57,6 +55,28 @@ def journal_backup(
 
     backup_journal(settings_of(config), target)
     say(f"{target}: written")
+
+
+@journal.command("salvage")
+def journal_salvage(
+    target: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A new folder.", show_default=False)
+    ],
+    config: Config = None,
+) -> None:
+    """Writes what can be read of a damaged journal to files; leaves the journal as it is."""
+    from agent.cli.output import Styled, say
+    from agent.salvage import salvage_journal
+
+    done = salvage_journal(settings_of(config), target)
+    say(f"{target}/receipts.jose-seq: {done.receipts} receipts, each with a good signature")
+    say(f"{target}/jobs.json: {done.jobs} jobs")
+    say(f"{target}/messages-*.jose-seq: {done.messages} authorizations, still encrypted")
+    for lost in done.lost:
+        say(Styled(f"! not readable: {lost}", "yellow"))
+    say(
+        "Give the receipts to the authority. Once a backup is restored, `print-agent submit` takes the authorizations again."
+    )
 
 
 @journal.command("restore")

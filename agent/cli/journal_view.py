@@ -17,7 +17,8 @@ from agent.errors import JournalDamaged, PrintAgentError, RequestRefused
 from agent.model import JobState
 from agent.queue import jobs
 from agent.queue.attempts import is_clear
-from agent.queue.journal import Reader, check_owner, damaged
+from agent.queue.damage import damaged
+from agent.queue.journal import Reader, check_owner, open_for_reading
 from agent.queue.states import NEEDS_PERSON, STOPPED, Phase, phases_of, state_of
 from agent.selftest import examine
 from agent.station import JOBS_LIMIT_MAX, job_object
@@ -47,7 +48,7 @@ class JournalView:
         if not found:
             raise JournalDamaged(f"{self._path}: there is no journal yet, and {NOT_RUNNING}")
         with self._reading():
-            connection = apsw.Connection(str(self._path), flags=apsw.SQLITE_OPEN_READONLY)
+            connection = open_for_reading(self._path)
             # One snapshot for all that is asked.
             connection.execute("BEGIN")
             self._reader = Reader(connection)

@@ -83,15 +83,14 @@ def _require_announced(settings: Settings, held: StationKeys) -> None:
     import apsw
 
     from agent.errors import JournalDamaged
-    from agent.queue.journal import Reader
+    from agent.queue.journal import Reader, open_for_reading
     from agent.queue.start import last_signer_kid
 
     path = settings.journal_path
     if not path.is_file():
         return
     try:
-        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
-        kid = last_signer_kid(Reader(connection))
+        kid = last_signer_kid(Reader(open_for_reading(path)))
     except apsw.Error as error:
         raise JournalDamaged(
             f"{path}: the journal cannot be read ({type(error).__name__}); the keys stay as they are"

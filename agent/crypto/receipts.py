@@ -93,6 +93,11 @@ def compact(kid: str, payload: bytes, signature: bytes) -> str:
     return f"{_header(kid)}.{jose.encode_base64url(payload)}.{jose.encode_base64url(signature)}"
 
 
+def hash_of_signed(kid: str, payload: bytes, signature: bytes) -> str:
+    """What the next receipt carries as ``prev`` of a receipt that is kept in its pieces."""
+    return hash_of(compact(kid, payload, signature))
+
+
 @functools.lru_cache(maxsize=16)  # a station has few keys in its life
 def _header(kid: str) -> str:
     """A receipt's protected header: always these three members in this order."""

@@ -364,6 +364,12 @@ def count_crash(tx: Transaction, job_id: str) -> None:
     tx.note("attempt-crashed", job=job.id)
 
 
+def forget_counters(tx: Transaction) -> None:
+    """After a restore: printers went on while this journal did not, so no reading tells what an open attempt did."""
+    for row in list(tx.rows("SELECT id FROM attempts WHERE stage NOT IN ('closed', 'standing')")):
+        tx.put("attempts", row["id"], counter=None)
+
+
 def seen_at_connect(
     tx: Transaction, *, printer: str, identity: PrinterIdentity, counter: int | None
 ) -> str | None:

@@ -20,11 +20,11 @@ import apsw
 
 from agent.clock import Clock
 from agent.errors import DiskFull, JournalDamaged
+from agent.queue.damage import CHECKSUM_SIZE, DAMAGES, PAGE_SIZE, checked_vfs, damaged
 from agent.queue.known_time import KnownTime
 from agent.queue.migrations import MIGRATIONS, SCHEMA_VERSION
 
 APPLICATION_ID = 0x70704167  # "ppAg"
-PAGE_SIZE = 8192  # bytes; fits three 2 KB records
 BUSY_TIMEOUT_MS = 5_000
 CHECKPOINT_PAGES = 1_000  # pages in the WAL before a checkpoint is worth it
 
@@ -73,16 +73,6 @@ class ReceiptSigner(Protocol):
         ...
 
 
-# What SQLite says of a disk or file that cannot be trusted; any other error of it is a bug.
-DAMAGES = (
-    apsw.CorruptError,
-    apsw.NotADBError,
-    apsw.IOError,
-    apsw.CantOpenError,
-    apsw.PermissionsError,
-    apsw.ReadOnlyError,
-)
-
 T = TypeVar("T")
 Row = dict[str, Any]
 
@@ -110,6 +100,10 @@ class Reader:
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._connection.close()
 
     def rows(self, sql: str, bindings: Sequence[Any] = ()) -> Iterator[Row]:
         """The rows of a SELECT."""
@@ -327,7 +321,7 @@ class Journal:
         station_id: str,
         authority_id: str,
         clock: Clock,
-        vfs: str | None = None,
+        vfs: str,
     ) -> None:
         self.connection = connection
         self.path = path
@@ -360,20 +354,30 @@ class Journal:
     ) -> Journal:
         """Opens or creates the journal, checks it and migrates its schema.
 
+        Without ``vfs`` its pages carry checksums; a simulated disk brings a VFS of its own.
+
         Raises:
             JournalDamaged: It cannot be read, or belongs to another station.
             DiskFull: There was no room to create it.
         """
+        vfs = checked_vfs() if vfs is None else vfs
         connection = open_connection(path, vfs=vfs)
-        return cls(
-            connection,
-            path=str(path),
-            signer=signer,
-            station_id=station_id,
-            authority_id=authority_id,
-            clock=clock,
-            vfs=vfs,
-        )
+        try:
+            return cls(
+                connection,
+                path=str(path),
+                signer=signer,
+                station_id=station_id,
+                authority_id=authority_id,
+                clock=clock,
+                vfs=vfs,
+            )
+        except DAMAGES as error:
+            _leave(connection)
+            raise damaged(path, error) from error
+        except JournalDamaged:
+            _leave(connection)
+            raise
 
     def write(self, operation: Operation[T]) -> T:
         """Runs one operation in one durable commit; an exception of it rolls everything back."""
@@ -447,13 +451,7 @@ class Journal:
         """A reader for this thread; it sees what was durable when its question began."""
         reader = getattr(self._readers, "reader", None)
         if reader is None:
-            connection = apsw.Connection(
-                self.path,
-                flags=apsw.SQLITE_OPEN_READONLY if self.vfs is None else apsw.SQLITE_OPEN_READWRITE,
-                vfs=self.vfs,
-            )
-            connection.set_busy_timeout(BUSY_TIMEOUT_MS)
-            reader = self._readers.reader = Reader(connection)
+            reader = self._readers.reader = Reader(open_for_reading(self.path, vfs=self.vfs))
         return reader
 
     def clock_trusted(self) -> bool:
@@ -521,7 +519,10 @@ class Journal:
         return None
 
     def close(self) -> None:
-        """Closes the writing connection; what was durable stays."""
+        """Closes the writing connection and this thread's reader; the last to close takes the log with it."""
+        reader = getattr(self._readers, "reader", None)
+        if reader is not None:
+            reader.close()
         self.connection.close()
 
     def _read_head(self, reader: Reader) -> _Head:
@@ -543,19 +544,16 @@ class Journal:
         self.signer_number = self._find_signer(Reader(self.connection))
 
 
-def damaged(path: Path | str, error: apsw.Error) -> JournalDamaged:
-    """What an error of SQLite means for the journal, and what to do."""
-    match error:
-        case apsw.CantOpenError() | apsw.PermissionsError() | apsw.ReadOnlyError():
-            said = "cannot be opened; check the disk, the folder and its rights"
-        case apsw.IOError():
-            said = "cannot be read or written: the disk is failing; see `dmesg`, replace it, restore a backup"
-        case _:
-            said = (
-                "is damaged; it was left untouched: copy it away and restore a backup with"
-                " `print-agent journal restore`"
-            )
-    return JournalDamaged(f"{path}: the journal {said} ({error})")
+def open_for_reading(path: Path | str, *, vfs: str | None = None) -> apsw.Connection:
+    """A connection that changes nothing, also while the agent writes.
+
+    Raises:
+        apsw.Error: It cannot be opened.
+    """
+    vfs = checked_vfs() if vfs is None else vfs
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY, vfs=vfs)
+    connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+    return connection
 
 
 @contextlib.contextmanager
@@ -566,9 +564,8 @@ def open_reader(path: Path, *, station_id: str) -> Iterator[Reader]:
         JournalDamaged: It cannot be read, or is another station's; also while it is read.
     """
     try:
-        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        connection = open_for_reading(path)
         try:
-            connection.set_busy_timeout(BUSY_TIMEOUT_MS)
             connection.execute("BEGIN")
             reader = Reader(connection)
             _check_application(connection, path)
@@ -601,7 +598,7 @@ def _check_application(connection: apsw.Connection, path: Path | str) -> None:
         )
 
 
-def open_connection(path: Path | str, *, vfs: str | None = None) -> apsw.Connection:
+def open_connection(path: Path | str, *, vfs: str) -> apsw.Connection:
     """A connection with the journal's settings, its schema created or migrated.
 
     Raises:
@@ -611,7 +608,11 @@ def open_connection(path: Path | str, *, vfs: str | None = None) -> apsw.Connect
     try:
         connection = apsw.Connection(str(path), vfs=vfs)
         connection.set_busy_timeout(BUSY_TIMEOUT_MS)
-        _prepare(connection, path)
+        try:
+            _prepare(connection, path)
+        except BaseException:
+            _leave(connection)
+            raise
     except apsw.FullError as error:
         raise DiskFull(f"{path}: the disk is full; free some room and start again") from error
     except DAMAGES as error:
@@ -619,10 +620,17 @@ def open_connection(path: Path | str, *, vfs: str | None = None) -> apsw.Connect
     return connection
 
 
+def _leave(connection: apsw.Connection) -> None:
+    """Closes a journal that is not to be used: its log is not merged into it, the files stay as they were found."""
+    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+    connection.close()
+
+
 def _prepare(connection: apsw.Connection, path: Path | str) -> None:
     fresh = connection.execute("PRAGMA schema_version").get == 0
     if fresh:
         connection.execute(f"PRAGMA page_size={PAGE_SIZE}")
+        connection.reserve_bytes(None, CHECKSUM_SIZE)
     mode = connection.execute("PRAGMA journal_mode=WAL").get
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA secure_delete=ON")
@@ -640,6 +648,8 @@ def _prepare(connection: apsw.Connection, path: Path | str) -> None:
         _run_script(connection, f"{script}; PRAGMA application_id={APPLICATION_ID}", SCHEMA_VERSION)
         return
     _check_application(connection, path)
+    if connection.reserve_bytes() != CHECKSUM_SIZE:
+        raise damaged(path, "its first page does not say that the pages have checksums")
     _migrate(connection, path)
 
 

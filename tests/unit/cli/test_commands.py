@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import apsw
 import pytest
 from station_fixture import VECTORS, FixedClock, index, serving
 
 from agent.cli import main
 from agent.cli.message_commands import claims_of
+from agent.queue.damage import checked_vfs
 
 MESSAGES = VECTORS / "messages"
 ERIKSSON = "valid-ed25519"  # its job's id is the same
@@ -213,18 +215,17 @@ def test_the_journal_tells_the_same_once_the_agent_has_stopped(run, tmp_path, mo
 
 
 def test_a_journal_that_is_not_whole_fails(run, tmp_path, monkeypatch):
-    import apsw
-
     monkeypatch.setenv("PRINT_AGENT_CONFIG", str(tmp_path / "station.toml"))
     with serving(tmp_path, clock=FixedClock(index()["now"])):
         submitted(run, ERIKSSON)
-    connection = apsw.Connection(str(tmp_path / "s" / "journal.db"))
+    # With the right checksums, as an intruder would write it.
+    connection = apsw.Connection(str(tmp_path / "s" / "journal.db"), vfs=checked_vfs())
     connection.execute("UPDATE jobs SET priority = 99")
     connection.close()
     done = run("journal", "verify")
     assert done.code == 1
     assert "priority" in done.out
-    assert "NOT whole" in done.err
+    assert "journal salvage" in done.err
     assert json.loads(run("journal", "verify", "--json").out)["faults"]
 
 
