@@ -55,8 +55,7 @@ QUESTION_THREADS_MAX = 3
 STREAMS_MAX = 16  # event streams at once
 ACTS_WAITING_MAX = 64
 
-MESSAGES_AT_ONCE_MAX = 64  # bodies in memory at once, for each listener; the others wait their turn
-SEQUENCES_AT_ONCE_MAX = 4
+SEQUENCES_AT_ONCE_MAX = 4  # for each listener; the others wait their turn
 PIECE_TIMEOUT_S = 30.0  # between two pieces of a body
 MESSAGE_TIMEOUT_S = 60.0  # for a whole message or a technician's JSON
 SEQUENCE_TIMEOUT_S = 900.0
@@ -145,9 +144,6 @@ class HttpApi:
         self._acts = _Pool("act", ACT_THREADS_MAX, waiting_max=ACTS_WAITING_MAX)
         self._questions = _Pool("question", QUESTION_THREADS_MAX)
         self._streams = _Pool("events", STREAMS_MAX, waiting_max=STREAMS_MAX)
-        self._message_turns = {
-            listener: asyncio.Semaphore(MESSAGES_AT_ONCE_MAX) for listener in Listener
-        }
         self._sequence_turns = {
             listener: asyncio.Semaphore(SEQUENCES_AT_ONCE_MAX) for listener in Listener
         }
@@ -273,9 +269,8 @@ class HttpApi:
             )
 
     async def _take_one(self, request: Request) -> Response:
-        async with self._message_turns[_listener(request)]:
-            raw = await _read_message(request)
-            answer = await self._messages.run(lambda: self._station.intake.take(raw))
+        raw = await _read_message(request)
+        answer = await self._messages.run(lambda: self._station.intake.take(raw))
         if answer.accepted:
             return JSONResponse(answer.row(), answer.status)
         return problem(answer.status, problem_name(answer.type), answer.detail)

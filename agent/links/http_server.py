@@ -8,26 +8,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import json
 import logging
 import os
 import socket
 import ssl
-import struct
 import threading
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import h11
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from agent.config import Address, HttpAuthoritySettings, Settings
 from agent.errors import ConfigurationInvalid, StationBusy
 from agent.links.http_api import HttpApi, SessionActor
+from agent.links.http_connection import Connection, Crowd
 from agent.links.listener import Listener
-from agent.links.problems import PROBLEM_MEDIA_TYPE, problem_details
 from agent.privacy import place_of
 
 if TYPE_CHECKING:
@@ -37,11 +35,9 @@ _log = logging.getLogger(__name__)
 
 SOCKET_MODE = 0o660
 BACKLOG = 512
-CONNECTIONS_MAX = 128  # for each listener, so that one cannot use up the process's descriptors
-HEAD_TIMEOUT_S = 20.0  # for a request's head
 KEEP_ALIVE_S = 30
-UNREAD_BYTES_MAX = 64 * 1024 * 1024  # of a body that is refused already; then the line is closed
 TLS_HANDSHAKE_TIMEOUT_S = 10.0
+ACCEPT_PAUSE_S = 0.1  # where the process has no descriptor left
 TICK_S = 1.0  # the Date header's step
 CLOSE_STEP_S = 0.05  # how often the stopping server looks for connections without a call
 PROBE_TIMEOUT_S = 2.0
@@ -59,107 +55,6 @@ class Bound:
     tls: ssl.SSLContext | None = None
 
 
-class _Protocol(H11Protocol):
-    """HTTP/1.1 for one connection of one listener: limits, and who the peer is.
-
-    Args:
-        listener: Where the connection came in.
-        open_count: How many connections that listener has, shared between them.
-    """
-
-    def __init__(self, *args: Any, listener: Listener, open_count: list[int], **more: Any) -> None:
-        super().__init__(*args, **more)
-        self._listener = listener
-        self._open_count = open_count
-        self._turned_away = False
-        self._head_timer: asyncio.TimerHandle | None = None
-        self._unread = 0
-        self.app = self._with_listener(self.app)
-
-    def _with_listener(self, app: Any) -> Any:
-        async def named(scope: Any, receive: Any, send: Any) -> None:
-            scope["listener"] = self._listener
-            await app(scope, receive, send)
-
-        return named
-
-    def connection_made(self, transport: Any) -> None:
-        self._open_count[0] += 1
-        if self._open_count[0] > CONNECTIONS_MAX:
-            self._turned_away = True
-            transport.abort()
-            return
-        super().connection_made(transport)
-        if self._listener is Listener.UNIX:
-            self.client = ("uid", peer_uid(transport.get_extra_info("socket")))
-        self._await_head()
-
-    def data_received(self, data: bytes) -> None:
-        if self._turned_away:
-            return
-        if self._answered:
-            self._unread += len(data)
-            if self._unread > UNREAD_BYTES_MAX:
-                self.transport.close()
-                return
-        before = self.cycle
-        super().data_received(data)
-        if self.cycle is not before:
-            self._unread = 0
-        self._await_head()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._open_count[0] -= 1
-        self._stop_head_timer()
-        if not self._turned_away:
-            super().connection_lost(exc)
-
-    @property
-    def _answered(self) -> bool:
-        cycle: Any = self.cycle  # None before the first request
-        return cycle is not None and cycle.response_complete
-
-    @property
-    def _under_way(self) -> bool:
-        cycle: Any = self.cycle
-        return cycle is not None and not cycle.response_complete
-
-    def _await_head(self) -> None:
-        """While no request is under way, its head must come in time, however slowly it drips."""
-        if self._under_way:
-            self._stop_head_timer()
-        elif self._head_timer is None:
-            self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self._head_late)
-
-    def _stop_head_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
-
-    def _head_late(self) -> None:
-        self._head_timer = None
-        if not self._under_way:
-            self.transport.close()
-
-    def send_400_response(self, msg: str) -> None:
-        """What is no HTTP gets problem details too."""
-        del msg
-        body = json.dumps(problem_details(400, "malformed", "this is no HTTP/1.1 request")).encode()
-        headers = [
-            ("content-type", PROBLEM_MEDIA_TYPE),
-            ("content-length", str(len(body))),
-            ("connection", "close"),
-        ]
-        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            for event in (
-                h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
-                h11.Data(data=body),
-                h11.EndOfMessage(),
-            ):
-                self.transport.write(self.conn.send(event) or b"")
-        self.transport.close()
-
-
 class _Server(uvicorn.Server):
     """uvicorn with listeners of our own, and without its ten wake-ups a second."""
 
@@ -167,6 +62,8 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._listeners = listeners
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._doors: list[asyncio.Task[None]] = []
+        self._accepting: set[asyncio.Task[None]] = set()
         self._wake: asyncio.Event | None = None
         self.ready = threading.Event()
         self.progress = 0  # the steps of the event loop, also of one that nobody calls
@@ -179,45 +76,54 @@ class _Server(uvicorn.Server):
         self.servers = []
         await self.on_tick(0)
         for bound in self._listeners:
-            limits: dict[str, Any] = {}
-            if bound.tls is not None:
-                limits["ssl_handshake_timeout"] = TLS_HANDSHAKE_TIMEOUT_S
-            self.servers.append(
-                await loop.create_server(
-                    self._protocols(bound.listener, loop),
-                    sock=bound.socket,
-                    ssl=bound.tls,
-                    backlog=BACKLOG,
-                    **limits,
-                )
-            )
+            bound.socket.settimeout(0.0)
+            self._doors.append(self._begin(self._accept(bound, loop)))
         self.started = True
         self.ready.set()
 
-    def _protocols(self, listener: Listener, loop: asyncio.AbstractEventLoop) -> Any:
-        open_count = [0]
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._accepting.add(task)
+        task.add_done_callback(self._accepting.discard)
+        return task
 
-        def protocol() -> _Protocol:
-            return _Protocol(
-                config=self.config,
-                server_state=self.server_state,
-                app_state={},
-                _loop=loop,
-                listener=listener,
-                open_count=open_count,
-            )
-
-        return protocol
+    async def _accept(self, bound: Bound, loop: asyncio.AbstractEventLoop) -> None:
+        """Takes what comes in, as many as there may be; a handshake under way counts too."""
+        crowd = Crowd()
+        while True:
+            try:
+                line, _ = await loop.sock_accept(bound.socket)
+            except OSError:
+                await asyncio.sleep(ACCEPT_PAUSE_S)
+                continue
+            if crowd.make_room():
+                connection = Connection(
+                    config=self.config,
+                    server_state=self.server_state,
+                    app_state={},
+                    listener=bound.listener,
+                    crowd=crowd,
+                )
+                connection.arrival = self._begin(_welcome(line, bound.tls, connection, crowd))
+            else:
+                line.close()
+            # Those who are in go on before the next one comes.
+            await asyncio.sleep(0)
 
     async def main_loop(self) -> None:
         assert self._wake is not None
         while not await self.on_tick(0):
+            for door in self._doors:
+                if door.done():
+                    door.result()  # a door that shut is a bug: it ends the process
             self.progress += 1
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(TICK_S):
                     await self._wake.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for task in list(self._accepting):
+            task.cancel()
         # A connection that was made while uvicorn counted would keep it waiting for nothing.
         closing = asyncio.create_task(self._close_idle_connections())
         try:
@@ -235,11 +141,11 @@ class _Server(uvicorn.Server):
                     connection.shutdown()
             await asyncio.sleep(CLOSE_STEP_S)
 
-    def _open_connections(self) -> list[_Protocol]:
+    def _open_connections(self) -> list[Connection]:
         return [
             connection
             for connection in self.server_state.connections
-            if isinstance(connection, _Protocol) and not connection.transport.is_closing()
+            if isinstance(connection, Connection) and not connection.transport.is_closing()
         ]
 
     def ask_to_stop(self) -> None:
@@ -248,6 +154,19 @@ class _Server(uvicorn.Server):
         if self._loop is not None and self._wake is not None:
             with contextlib.suppress(RuntimeError):  # the loop has ended already
                 self._loop.call_soon_threadsafe(self._wake.set)
+
+
+async def _welcome(
+    line: socket.socket, tls: ssl.SSLContext | None, connection: Connection, crowd: Crowd
+) -> None:
+    """Gives the connection its transport, after the handshake where there is one."""
+    timeout_s = None if tls is None else TLS_HANDSHAKE_TIMEOUT_S
+    try:
+        await asyncio.get_running_loop().connect_accepted_socket(
+            lambda: connection, line, ssl=tls, ssl_handshake_timeout=timeout_s
+        )
+    except OSError:
+        crowd.discard(connection)  # no handshake came of it
 
 
 def _tell_place_only(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -289,7 +208,7 @@ class HttpServer:
             raise
         config = uvicorn.Config(
             self.api,
-            http=_Protocol,
+            http=Connection,
             ws="none",
             lifespan="off",
             interface="asgi3",
@@ -355,15 +274,6 @@ class HttpServer:
         ):
             self._http.socket.unlink(missing_ok=True)
         self._socket_identity = None
-
-
-def peer_uid(connection: Any) -> int:
-    """Who is at the other end of a unix socket, as the kernel says (SO_PEERCRED, struct ucred)."""
-    credentials = connection.getsockopt(
-        socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")
-    )
-    _, uid, _ = struct.unpack("iII", credentials)
-    return int(uid)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

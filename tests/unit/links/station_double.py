@@ -40,6 +40,7 @@ class IntakeDouble:
         self.bug: Exception | None = None
         self.wait_for: threading.Event | None = None
         self.begun = threading.Event()
+        self.waiting: list[bytes] = []
 
     def take(self, raw: bytes) -> Answer:
         return next(self.take_many([raw]))
@@ -51,6 +52,7 @@ class IntakeDouble:
     def _answer(self, raw: bytes) -> Answer:
         self.begun.set()
         if self.wait_for is not None:
+            self.waiting.append(raw)
             assert self.wait_for.wait(20)
         if self.bug is not None:
             raise self.bug

@@ -591,18 +591,6 @@ def test_acts_that_wait_and_messages_that_pile_up_do_not_stop_questions(
     asyncio.run(crowd())
 
 
-def test_a_flood_of_one_listener_leaves_the_others_their_turn(call: Caller, api: HttpApi):
-    async def flood() -> None:
-        turns = api._message_turns[Listener.LOOPBACK]
-        for _ in range(http_api.MESSAGES_AT_ONCE_MAX):
-            await turns.acquire()
-        async with call.client(Listener.UNIX) as client, asyncio.timeout(10):
-            answer = await client.post("/v1/messages", content=b"good", headers=JOSE)
-        assert answer.status_code == 201
-
-    asyncio.run(flood())
-
-
 def test_too_many_acts_at_once_are_429(
     call: Caller, station: StationDouble, monkeypatch: pytest.MonkeyPatch
 ):

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import contextlib
 import datetime
 import http.client
 import json
 import os
 import pwd
+import re
 import socket
 import ssl
 import stat
@@ -21,8 +23,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent.config import Address, HttpAuthoritySettings, HttpSettings
 from agent.errors import ConfigurationInvalid, StationBusy
-from agent.links import http_server
-from agent.links.http_server import HttpServer, bind_tcp, bind_unix, peer_uid, tls_context
+from agent.links import http_connection, http_server
+from agent.links.http_connection import peer_uid
+from agent.links.http_server import HttpServer, bind_tcp, bind_unix, tls_context
 from agent.links.listener import Listener
 from agent.model import BATCH_LINES_MAX
 from tests.unit.links.station_double import StationDouble
@@ -215,7 +218,7 @@ def test_what_is_no_http_gets_problem_details(start: Starter, tmp_path: Path):
 def test_a_head_that_drips_is_cut_off(
     start: Starter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(http_server, "HEAD_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(http_connection, "HEAD_TIMEOUT_S", 0.05)
     start()
     with socket.socket(socket.AF_UNIX) as line:
         line.settimeout(20)
@@ -256,7 +259,7 @@ def test_a_refused_body_that_goes_on_is_read_to_its_end_so_that_the_answer_arriv
 def test_a_refused_body_without_end_is_cut_off(
     start: Starter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(http_server, "UNREAD_BYTES_MAX", 200_000)
+    monkeypatch.setattr(http_connection, "UNREAD_BYTES_MAX", 200_000)
     start()
     with socket.socket(socket.AF_UNIX) as line:
         line.settimeout(20)
@@ -269,21 +272,164 @@ def test_a_refused_body_without_end_is_cut_off(
             line.sendall(b"x" * 50_000_000)
 
 
-def test_one_crowd_cannot_use_up_the_descriptors(
+SLOW = {
+    "no word at all": b"",
+    "half a head": b"GET /healthz HT",
+    "a body that never comes": (
+        b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/jose\r\n"
+        b"Content-Length: 9\r\n\r\n"
+    ),
+    "a body without end": (
+        b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/jose\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n4\r\ngood\r\n"
+    ),
+    "technician's words": b"POST /v1/jobs/job-1/hold HTTP/1.1\r\nContent-Length: 9\r\nHost: localhost\r\n\r\n{",
+}
+
+
+@pytest.mark.parametrize("word", SLOW.values(), ids=SLOW)
+def test_a_crowd_that_keeps_the_station_waiting_gives_way_to_who_does_not(
+    start: Starter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: bytes
+):
+    monkeypatch.setattr(http_connection, "CONNECTIONS_MAX", 8)
+    _, station = start()
+    crowd = [socket.socket(socket.AF_UNIX) for _ in range(20)]
+    for line in crowd:
+        line.settimeout(20)
+        line.connect(str(tmp_path / "agent.sock"))
+        with contextlib.suppress(BrokenPipeError):
+            line.sendall(word)
+    connection = UnixConnection(tmp_path / "agent.sock")
+    assert ask(connection, "POST", "/v1/messages", body=b"good", headers=JOSE)[0] == 201
+    # The oldest of them were cut off, and the process holds no more of them than it may.
+    with contextlib.suppress(ConnectionResetError):
+        assert crowd[0].recv(1) == b""
+    for line in (connection, *crowd):
+        line.close()
+    assert station.failures == []
+
+
+def test_a_crowd_whose_calls_are_under_way_is_not_cut_off_for_a_newcomer(
     start: Starter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(http_server, "CONNECTIONS_MAX", 2)
-    server, _ = start(listen=Address("127.0.0.1", 0))
-    first, second, third = (UnixConnection(tmp_path / "agent.sock") for _ in range(3))
-    assert ask(first, "GET", "/healthz")[0] == 200
-    assert ask(second, "GET", "/healthz")[0] == 200
+    monkeypatch.setattr(http_connection, "CONNECTIONS_MAX", 2)
+    server, station = start(listen=Address("127.0.0.1", 0))
+    station.intake.wait_for = gate = threading.Event()
+    busy = [UnixConnection(tmp_path / "agent.sock") for _ in range(2)]
+    for number, connection in enumerate(busy):
+        connection.request("POST", "/v1/messages", body=b"good-%d" % number, headers=JOSE)
+    while len(station.intake.waiting) < 2:
+        station.intake.begun.wait(0.01)
+    newcomer = UnixConnection(tmp_path / "agent.sock")
     with pytest.raises((ConnectionError, http.client.BadStatusLine)):
-        ask(third, "GET", "/healthz")
+        ask(newcomer, "GET", "/healthz")
+    # Another listener has a crowd of its own.
     _, port = server.addresses(Listener.LOOPBACK)[0]
     other = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     assert ask(other, "GET", "/healthz")[0] == 200
-    for each in (first, second, third, other):
+    gate.set()
+    assert [connection.getresponse().status for connection in busy] == [201, 201]
+    for each in (*busy, newcomer, other):
         each.close()
+
+
+def test_a_door_that_breaks_ends_the_process(
+    start: Starter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    server, station = start()
+    told = threading.Event()
+    station.failed = lambda error: (station.failures.append(error), told.set())[1]
+    bug = ValueError("a bug")
+
+    def broken(_: Any) -> bool:
+        raise bug
+
+    monkeypatch.setattr(http_connection.Crowd, "make_room", broken)
+    with socket.socket(socket.AF_UNIX) as line:
+        line.connect(str(tmp_path / "agent.sock"))
+        assert told.wait(20)
+    assert station.failures == [bug]
+    server.stop()
+
+
+def exchange(path: Path, sent: bytes) -> bytes:
+    """Everything that comes back, until the server hangs up."""
+    with socket.socket(socket.AF_UNIX) as line:
+        line.settimeout(20)
+        line.connect(str(path))
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            line.sendall(sent)
+        answer = b""
+        with contextlib.suppress(ConnectionResetError):
+            while piece := line.recv(65_536):
+                answer += piece
+    return answer
+
+
+LAST = b"Connection: close\r\n"
+GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
+POST = b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/jose\r\n"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        GET + b"X: " + b"x" * 2_000_000 + b"\r\n\r\n",
+        GET + b"".join(b"X-%d: y\r\n" % number for number in range(200_000)) + LAST + b"\r\n",
+        b"GET /" + b"a" * 2_000_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        GET + b"X: a\r\n folded\r\n\x00: b\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\n\r\n",
+        GET + b"Host: twice\r\n\r\n",
+        POST + b"Content-Length: 4\r\nContent-Length: 5\r\n\r\ngood",
+        POST + b"Content-Length: -1\r\n\r\ngood",
+        POST + b"Content-Length: 99999999999999999999999999\r\n\r\ngood",
+        POST + b"Transfer-Encoding: gzip\r\n\r\ngood",
+        POST + b"Transfer-Encoding: chunked\r\n\r\nfffffffffffffffffffff\r\ngood",
+        POST + b"Transfer-Encoding: chunked\r\n\r\nnonsense\r\ngood",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    ],
+    ids=range(14),
+)
+def test_what_is_not_quite_http_takes_nothing_and_breaks_nothing(
+    start: Starter, tmp_path: Path, sent: bytes
+):
+    _, station = start()
+    answer = exchange(tmp_path / "agent.sock", sent)
+    statuses = re.findall(rb"HTTP/1\.1 (\d\d\d)", answer)
+    assert all(status.startswith(b"4") for status in statuses)
+    assert answer.count(b"urn:print-agent:") == len(statuses)
+    assert station.intake.known == {}
+    assert station.failures == []
+    assert health(tmp_path / "agent.sock") == 200
+
+
+def test_two_lengths_are_one_body_and_no_second_request(start: Starter, tmp_path: Path):
+    _, station = start()
+    smuggled = b"0\r\n\r\n" + POST + LAST + b"Content-Length: 8\r\n\r\ngood-two"
+    sent = POST + b"Content-Length: %d\r\nTransfer-Encoding: chunked\r\n\r\n" % len(smuggled)
+    exchange(tmp_path / "agent.sock", sent + b"4\r\ngood\r\n" + smuggled)
+    # RFC 9112 section 6.1: Transfer-Encoding overrides; what follows is a request of its own, or nothing.
+    assert set(station.intake.known) <= {b"good", b"good-two"}
+    assert station.failures == []
+
+
+def test_a_chunked_body_over_the_limit_is_refused_while_it_comes(start: Starter, tmp_path: Path):
+    _, station = start()
+    chunk = b"10000\r\n" + b"x" * 65_536 + b"\r\n"
+    sent = POST + LAST + b"Transfer-Encoding: chunked\r\n\r\n" + chunk * 40 + b"0\r\n\r\n"
+    assert b"urn:print-agent:too-large" in exchange(tmp_path / "agent.sock", sent)
+    assert station.intake.seen == []
+
+
+def test_calls_in_one_breath_are_answered_in_their_order(start: Starter, tmp_path: Path):
+    _, station = start()
+    one = POST + b"Content-Length: 6\r\n\r\n"
+    sent = b"".join(one + b"good-%d" % number for number in range(9)) + GET + LAST + b"\r\n"
+    answer = exchange(tmp_path / "agent.sock", sent)
+    assert answer.count(b"HTTP/1.1 201") == 9
+    assert answer.endswith(b"ok\n")
+    assert list(station.intake.known) == [b"good-%d" % number for number in range(9)]
 
 
 def test_events_arrive_and_end_with_the_server(start: Starter, tmp_path: Path):
@@ -401,6 +547,25 @@ def test_mutual_tls_serves_the_authority_s_calls_to_its_certificates_only(
             ask(connection, "POST", "/v1/messages", body=b"good-2", headers=JOSE)
         connection.close()
     assert list(station.intake.known) == [b"good"]
+
+
+def test_peers_that_never_finish_their_handshake_give_way(
+    start: Starter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(http_connection, "CONNECTIONS_MAX", 4)
+    ours = Authority(tmp_path, "ours")
+    server, station = start(authority=authority_settings(ours))
+    _, port = server.addresses(Listener.AUTHORITY)[0]
+    silent = [socket.create_connection(("127.0.0.1", port), timeout=20) for _ in range(12)]
+    context = client_context(ours, ours.issue("client"))
+    good = http.client.HTTPSConnection("localhost", port, timeout=20, context=context)
+    assert ask(good, "POST", "/v1/messages", body=b"good", headers=JOSE)[0] == 201
+    with contextlib.suppress(ConnectionResetError):
+        assert silent[0].recv(1) == b""
+    good.close()
+    for line in silent:
+        line.close()
+    assert station.failures == []
 
 
 @pytest.mark.parametrize("key", ["cert", "key", "client_ca"])
