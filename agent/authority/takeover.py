@@ -215,12 +215,15 @@ def records_of(authority: Authority, dead: str, audit: Audit | None) -> dict[str
     for row in rows:
         if "job" in row:
             directed.setdefault(row["job"], {})[Action(row["action"])] = row
+    told: dict[str | None, list[Entry]] = {}
+    for entry in () if audit is None else audit.entries:
+        told.setdefault(entry.job, []).append(entry)
     records: dict[str, JobRecord] = {}
     for row in rows:
-        if "books" in row and row["jti"] not in records:
-            entries = [] if audit is None else audit.job(row["jti"])
-            records[row["jti"]] = _record(
-                row, entries, given_to=given.get(row["jti"]), directed=directed.get(row["jti"], {})
+        job = row["jti"]
+        if "books" in row and job not in records:
+            records[job] = _record(
+                row, told.get(job, []), given_to=given.get(job), directed=directed.get(job, {})
             )
     return records
 
@@ -301,6 +304,8 @@ def take_over(
         raise PrintAgentError(f"{dead} cannot take itself over: a spare is a station of its own")
     authority.require_station(dead)
     authority.require_station(spare)
+    if _is_retired(authority, spare):
+        raise PrintAgentError(f"{spare} is retired itself: name a station that prints")
     for station, audit in audits.items():
         _require_whole(authority, station, audit)
     inventories = [
@@ -388,10 +393,14 @@ def _taken(authority: Authority) -> dict[str, str]:
     """The jobs of the books that are authorized for a station that was not retired."""
     taken: dict[str, str] = {}
     for station in authority.stations():
-        rows = authority.issued(station)
-        if not any(row.get("action") == Action.RETIRE for row in rows):
+        if not _is_retired(authority, station):
+            rows = authority.issued(station)
             taken |= {book: row["jti"] for row in rows for book in row.get("books", ())}
     return taken
+
+
+def _is_retired(authority: Authority, station: str) -> bool:
+    return any(row.get("action") == Action.RETIRE for row in authority.issued(station))
 
 
 def _free(decision: Decision, taken: Mapping[str, str]) -> Decision | None:

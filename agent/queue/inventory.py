@@ -54,13 +54,17 @@ def take(tx: Transaction, *, of: str, books: Books, actor: str) -> int:
         actor: Who counted.
 
     Raises:
-        RequestRefused: 409 ``not-allowed``, a station does not take itself over.
+        RequestRefused: 409 ``not-allowed``, a station does not take itself over, and a retired one nothing.
     """
     if of == tx.station("id"):
         raise RequestRefused(
             409,
             "not-allowed",
             f"this is {of} itself; the count is made at the station that takes over",
+        )
+    if tx.station("retired"):
+        raise RequestRefused(
+            409, "not-allowed", "this station is retired and prints nothing; count at the spare"
         )
     evidence: dict[str, Any] = {
         "of": of,

@@ -318,6 +318,9 @@ def test_without_a_count_or_a_station_nothing_is_signed(office: Office) -> None:
         office.take_over()
     with pytest.raises(PrintAgentError, match="cannot take itself over"):
         office.take_over(DEAD)
+    office.authority.direct(OTHER, Action.RETIRE, exp=NOW, now=NOW, reason="")
+    with pytest.raises(PrintAgentError, match=f"{OTHER} is retired itself"):
+        office.take_over(OTHER)
     for stations in ({"dead": "nobody-9", "spare": SPARE}, {"dead": DEAD, "spare": "nobody-9"}):
         with pytest.raises(ConfigurationInvalid, match="nobody-9: unknown"):
             take_over(office.authority, {}, now=NOW, **stations)

@@ -70,6 +70,16 @@ def test_a_station_does_not_take_itself_over(journal):
     assert receipts(journal) == []
 
 
+def test_a_retired_station_takes_nothing_over(journal):
+    def retire(tx):
+        tx.put("station", "retired", value=1)
+        tx.note("retired")
+
+    journal.write(retire)
+    with pytest.raises(RequestRefused, match="is retired"):
+        sign(journal, blank=["C1"])
+
+
 def test_a_book_has_one_fate():
     with pytest.raises(RequestRefused, match="book C1 is blank and printed") as refused:
         inventory.read_books({"blank": ["C1"], "printed": ["C1"]})
