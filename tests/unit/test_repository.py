@@ -281,3 +281,11 @@ def test_every_word_that_the_station_shows_has_its_entry_in_the_manual():
     entries = re.findall(r"^\| ((?:`[a-z-]+`(?:, )?)+) \| \S.* \| \S.* \|$", text, re.MULTILINE)
     told = {word for entry in entries for word in re.findall(r"`([a-z-]+)`", entry)}
     assert told_words() - told == set()
+
+
+def test_each_record_has_a_number_of_its_own_and_bears_it():
+    records = {name: text for name, text in committed_texts().items() if "docs/adr/" in name}
+    numbers = [int(name.rpartition("/")[2][:4]) for name in sorted(records)]
+    assert numbers == list(range(1, len(records) + 1))
+    for name, text in records.items():
+        assert text.startswith(f"# {int(name.rpartition('/')[2][:4])}. "), name
