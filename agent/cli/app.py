@@ -15,6 +15,7 @@ from agent.cli import (
     job_commands,
     message_commands,
     printer_commands,
+    setup_command,
     station_commands,
     takeover,
 )
@@ -56,6 +57,7 @@ def about(
     """
 
 
+app.add_typer(setup_command.commands)
 app.add_typer(station_commands.commands)
 app.add_typer(job_commands.commands)
 app.add_typer(printer_commands.commands)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from agent.cli.options import Config, Json, settings_of
+from agent.cli.owner import as_owner
 
 journal = typer.Typer(no_args_is_help=True, help="The journal on disk.")
 
@@ -88,7 +89,9 @@ def journal_restore(
     from agent.backup import restore_journal
     from agent.cli.output import say
 
-    aside = restore_journal(settings_of(config), source)
+    settings = settings_of(config)
+    with as_owner(settings.station.state_dir):
+        aside = restore_journal(settings, source)
     if aside is not None:
         say(f"the journal until now is kept as {aside}")
     say("restored; messages are taken, printing waits for the authority's `resume`")

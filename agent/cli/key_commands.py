@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agent.cli.options import Config, settings_of
+from agent.cli.owner import as_owner
 from agent.clock import SystemClock
 from agent.errors import ConfigurationInvalid
 
@@ -27,11 +28,8 @@ def keys_init(config: Config = None) -> None:
     settings = settings_of(config)
     _refuse_sealed(settings)
     path = settings.keys.station
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigurationInvalid(f"keys.station: {path.parent}: {error.strerror}") from error
-    made = init_station_keys(path)
+    with as_owner(settings.station.state_dir):
+        made = init_station_keys(path)
     say(f"{path}: made; thumbprint {made.thumbprint()}")
     say("Give the authority what `print-agent keys show` prints.")
 
@@ -65,7 +63,8 @@ def keys_rotate(
     held = load_station_keys(settings.keys.station)
     _require_announced(settings, held)
     made = held.rotate(SystemClock().now(), overlap_days * DAY_S)
-    replace_station_keys(settings.keys.station, made)
+    with as_owner(settings.station.state_dir):
+        replace_station_keys(settings.keys.station, made)
     say(f"{settings.keys.station}: new keys; thumbprint {made.thumbprint()}")
     say("Restart the agent: it announces them by the receipt keys-rotated.")
     say("Then give the authority what `print-agent keys show` prints.")

@@ -63,6 +63,21 @@ def say_json(value: object) -> None:
     sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
 
 
+def say_qr(text: str) -> None:
+    """The text as a QR code, light on dark whatever the terminal's colours are; only a person can use it."""
+    if not is_terminal():
+        return
+    import io
+
+    import segno
+    from rich.text import Text
+
+    drawn = io.StringIO()
+    segno.make(text, error="l", micro=False).terminal(drawn, compact=True)
+    for line in drawn.getvalue().splitlines():
+        _console().print(Text(line, "white on black"), soft_wrap=True)
+
+
 def say_table(columns: Sequence[Column], rows: Sequence[Sequence[Piece]]) -> None:
     """A table; one line a row where nobody but a program looks."""
     if is_terminal():

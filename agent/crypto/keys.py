@@ -419,6 +419,10 @@ def init_station_keys(path: Path) -> StationKeys:
     Raises:
         ConfigurationInvalid: the file exists (it is never overwritten), or cannot be written.
     """
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationInvalid(f"keys.station: {path.parent}: {error.strerror}") from error
     keys = StationKeys.generate()
     write_private_file(path, keys.to_jwks())
     return keys
