@@ -15,7 +15,7 @@ SYSTEM_STAMP := $(VENV)/.system-packages
 PYTHON_STAMP := $(VENV)/.python-packages
 NODE_STAMP := $(VENV)/.node-packages
 
-.PHONY: help setup test demo lint types imports unit format lock states clean
+.PHONY: help setup test demo deb lint types imports unit format lock states clean
 
 help: ## What can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -62,6 +62,9 @@ unit: setup
 
 demo: setup ## A working day of 80 books on the virtual printer, with two power cuts
 	@$(BIN)/print-agent demo
+
+deb: $(PYTHON_STAMP) ## The Debian package for Debian 12 and 13, in dist/
+	@$(BIN)/python -m tools.build_deb
 
 format: $(PYTHON_STAMP) ## Formats the code and sorts the imports
 	@$(BIN)/ruff check --quiet --fix $(CODE) || true

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
 
 from agent.cli.options import Config
@@ -36,24 +35,22 @@ PLACEHOLDER = {
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """One key of station.toml, its question, and the option that answers it without asking."""
+    """A question, and the option that answers it where nobody can be asked."""
 
-    table: str
-    key: str
     text: str
     option: str
     default: str | None = None
 
 
-STATION = _Question("station", "id", "The station's id, as the authority knows it", "--station-id")
-AUTHORITY = _Question("authority", "id", "The authority's id", "--authority-id")
-PROFILE = _Question("printer", "profile", "The printer's profile: page-slip or column-slip", "--profile", "page-slip")
+STATION = _Question("The station's id, as the authority knows it", "--station-id")
+AUTHORITY = _Question("The authority's id", "--authority-id")
+PROFILE = _Question(
+    "The printer's profile: page-slip or column-slip", "--profile", default="page-slip"
+)
 BOOK_CHECK = _Question(
-    "printer",
-    "book_check",
     "Books: present (each number is scanned first) or none (the operator is trusted)",
     "--book-check",
-    BookCheck.PRESENT.value,
+    default=BookCheck.PRESENT.value,
 )
 PRINTER_FORMS = "the path of a serial port, VENDOR:PRODUCT of a USB printer, or virtual"
 
@@ -75,6 +72,14 @@ def setup(
     book_check: Annotated[
         str | None,
         typer.Option(metavar="CHECK", help="present: a book's number is scanned first; none: not."),
+    ] = None,
+    state_dir: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where journal, keys and inbox lie; else /var/lib/print-agent.",
+            show_default=False,
+        ),
     ] = None,
     public: Annotated[
         Path | None,
@@ -99,7 +104,7 @@ def setup(
 
     path = configuration_path(config)
     given = {"station": station_id, "authority": authority_id, "printer": printer}
-    given |= {"profile": profile, "book_check": book_check}
+    given |= {"profile": profile, "book_check": book_check, "state_dir": state_dir}
     if path.exists():
         if sealed or any(answer is not None for answer in given.values()):
             raise ConfigurationInvalid(
@@ -129,19 +134,17 @@ def _answers(path: Path, given: dict[str, str | None]) -> dict[str, Any]:
         AUTHORITY, given["authority"], lambda said: _check(path, "authority", {"id": said})
     )
     printer = _printer(path, given["printer"])
-    if printer.get("driver") != Driver.VIRTUAL:
-        printer["profile"] = _answer(
-            PROFILE,
-            given["profile"],
-            lambda said: _check_printer(path, printer | {"profile": said}),
-        )
+    printer["profile"] = _answer(
+        PROFILE, given["profile"], lambda said: _check_printer(path, printer | {"profile": said})
+    )
     printer["book_check"] = _answer(
         BOOK_CHECK,
         given["book_check"],
         lambda said: _check_printer(path, printer | {"book_check": said}),
     )
+    place = {} if given["state_dir"] is None else {"state_dir": given["state_dir"]}
     return {
-        "station": {"id": station},
+        "station": {"id": station} | place,
         "authority": {"id": authority},
         "printers": {"main": printer},
     }
@@ -166,7 +169,7 @@ def _answer(question: _Question, given: str | None, check: Callable[[str], None]
 def _asked(question: _Question) -> str:
     try:
         return str(typer.prompt(question.text, default=question.default)).strip()
-    except click.Abort:
+    except typer.Abort:
         raise ConfigurationInvalid(
             f"no answer to: {question.text}; where nobody can be asked, give {question.option}"
         ) from None
@@ -195,11 +198,9 @@ def _printer(path: Path, given: str | None) -> dict[str, Any]:
         for number, device in enumerate(devices, 1):
             say(f"  {number}  {_described(device)}")
     question = _Question(
-        "printer",
-        "port",
         f"The printer: {'its number, ' if devices else ''}{PRINTER_FORMS}",
         "--printer",
-        "1" if devices else None,
+        default="1" if devices else None,
     )
     line = _answer(question, given, lambda said: _check_printer(path, _line(said, devices)))
     return _line(line, devices)
