@@ -21,7 +21,8 @@ from agent.clock import SystemClock
 
 if TYPE_CHECKING:
     from agent.authority import Audit, Authority
-    from agent.authority.takeover import JobRecord, Takeover
+    from agent.authority.takeover import Takeover
+    from agent.authority.takeover_rule import JobRecord
 
 commands = typer.Typer()
 
@@ -55,7 +56,7 @@ def authority_books(
 
 
 def _lines(record: JobRecord) -> list[str]:
-    from agent.authority.takeover import Count, Verdict, decide
+    from agent.authority.takeover_rule import Count, Verdict, decide
 
     settled = decide(record, Count(), now=0).verdict is not Verdict.WAITS
     state = record.given_to or record.state or "not accepted"
@@ -139,7 +140,7 @@ def _write_messages(out: Path, done: Takeover) -> dict[str, str]:
 
 
 def _say(done: Takeover, files: dict[str, str]) -> None:
-    from agent.authority.takeover import Verdict
+    from agent.authority.takeover_rule import Verdict
     from agent.cli.output import Column, Styled, say, say_table
 
     waiting = {

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from agent.authority import Authority, random_document
-from agent.authority.takeover import Takeover, Verdict, take_over
+from agent.authority.takeover import Takeover, take_over
+from agent.authority.takeover_rule import Verdict
 from agent.crypto.documents import open_documents
 from agent.crypto.keys import StationKeys, TrustStore
 from agent.crypto.verifier import open_envelope, read_claims

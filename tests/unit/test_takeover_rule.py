@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from agent.authority.takeover import Count, Inventory, JobRecord, Verdict, decide
+from agent.authority.takeover_rule import Count, Inventory, JobRecord, Verdict, decide
 from agent.model import Action, BookFate
 
 NOW = 1_900_000_000
