@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import signal
 import sys
@@ -39,6 +40,7 @@ from agent.heartbeat import Heartbeat, Moving
 from agent.intake import Intake, journaled_trust
 from agent.links.readers import SerialReader
 from agent.live import Board, Condition, PrinterView
+from agent.logs import start_log
 from agent.privacy import place_of
 from agent.queue import start, witness
 from agent.queue.damage import DAMAGES, damaged
@@ -50,6 +52,8 @@ from agent.service_manager import ServiceManager
 from agent.station import Station
 from agent.ups import Ups
 from agent.worker import RECONNECT_S, PrinterWorker, WorkerSettings
+
+_log = logging.getLogger(__name__)
 
 TICK_S = 1.0
 STOP_TIMEOUT_S = 10.0  # beyond the page that may be printing
@@ -373,6 +377,11 @@ class Service:
         for worker in self.station.workers.values():
             self._threads.append(self._start_thread(f"printer-{worker.name}", worker.run))
             self._moving[f"printer {worker.name}"] = worker
+        for finding in self.findings:
+            level = logging.INFO if finding.condition is None else logging.WARNING
+            told = {"part": finding.part.value, "sentence": finding.sentence}
+            _log.log(level, "self-test", extra=told | {"condition": finding.condition})
+        _log.info("serving", extra={"version": __version__})
 
     def _serve(self) -> None:
         from agent.links.http_server import HttpServer
@@ -428,6 +437,8 @@ def run(settings: Settings) -> int:
     manager = ServiceManager(os.environ)
     with hold_state_directory(settings):
         service = Service(settings, manager=manager)
+        # From here on: what the station cannot start with stays one line.
+        log = start_log(sys.stderr)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: service.ask_to_stop())
         service.start()
@@ -435,7 +446,10 @@ def run(settings: Settings) -> int:
         service.wait()
         if service.failure is None:
             service.stop()
+            _log.info("stopped")
+            log.close()
             return 0
+        log.close()
         _explain(service.failure, settings.journal_path)
         # A part of the station died: nothing more is to be trusted in this process.
         os._exit(EXIT_FAILED)

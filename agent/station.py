@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import queue
 import secrets
 import threading
@@ -22,7 +23,7 @@ from agent.config import BookCheck, Settings
 from agent.crypto.keys import StationKeys
 from agent.errors import DiskFull, RequestRefused
 from agent.intake import Answer, Intake
-from agent.live import Board, Condition, PrinterState, PrinterView, Situation
+from agent.live import Board, Condition, PrinterReason, PrinterState, PrinterView, Situation
 from agent.model import INTEGER_MAX, JobState, Reason, base64url
 from agent.page.mrz import document_number, is_well_read
 from agent.page.raster import to_png
@@ -43,7 +44,14 @@ HOUR_S = 3600.0
 CLEAR_WAIT_S = 30.0  # how long a call waits for a page to be cleared
 SUBSCRIPTION_EVENTS_MAX = 1_000
 CYCLES_SEEN = 20  # completed books from which the pace is taken
+# Receipts that somebody should look at, whoever made them.
+_TROUBLES = frozenset(
+    {"print-in-doubt", "print-failed", "verify-failed", "job-set-aside", "printer-changed"}
+    | {"journal-rolled-back", "message-refused", "transfer-refused"}
+)
 CYCLE_MAX_S = 600  # a longer pause between two books is no part of the pace
+
+_log = logging.getLogger(__name__)
 
 
 class Subscription:
@@ -156,6 +164,7 @@ class Station:
         self._subscriptions: list[Subscription] = []
         self._lock = threading.Lock()
         self._refusals = _Refusals()
+        self._printers_told: dict[str, tuple[PrinterState, tuple[PrinterReason, ...]]] = {}
         self._due: int | None = None
         self._due_unknown = True
         self._reader_faults: dict[str, str] = {}
@@ -676,6 +685,10 @@ class Station:
 
     def _recorded(self, recorded: Sequence[Recorded]) -> None:
         self._due_unknown = True
+        for event in recorded:
+            if event.seq is not None:
+                level = logging.WARNING if event.kind in _TROUBLES else logging.INFO
+                _log.log(level, event.kind, extra={"job": event.job, "seq": event.seq})
         if any(event.job is not None for event in recorded):
             self._wake_workers()
         with self._lock:
@@ -688,6 +701,12 @@ class Station:
                     subscription.put({"type": "job", "job": event.job, "event": event.kind})
 
     def _printer_changed(self, view: PrinterView) -> None:
+        stands = (view.state, view.reasons)
+        if self._printers_told.get(view.name) != stands:
+            self._printers_told[view.name] = stands
+            told = {"printer": view.name, "state": view.state.value, "sentence": view.detail}
+            reasons = [reason.value for reason in view.reasons]
+            _log.info("printer-state", extra=told | {"reasons": reasons, "job": view.job})
         self._announce({"type": "printer", "printer": view.shown()})
 
     def _announce(self, change: dict[str, Any]) -> None:

@@ -171,7 +171,7 @@ async def _welcome(
 
 def _tell_place_only(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """A callback of one connection failed; asyncio's own account would repeat what it was given."""
-    _log.error("http: a connection failed: %s", place_of(context.get("exception")))
+    _log.error("connection-failed", extra={"sentence": place_of(context.get("exception"))})
 
 
 class HttpServer:

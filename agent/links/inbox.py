@@ -143,7 +143,7 @@ class Inbox:
             observer.start()
         except OSError as error:
             # No inotify watch is left: the slow look finds everything too.
-            _log.warning("inbox: changes cannot be watched (%s)", error.strerror)
+            _log.warning("inbox-unwatched", extra={"sentence": error.strerror})
             return
         self._observer = observer
 
@@ -177,7 +177,7 @@ class Inbox:
             with self._open_inbox() as inbox:
                 return self._scan(inbox)
         except OSError as error:
-            _log.warning("inbox: %s cannot be read (%s)", self._directory, error.strerror)
+            _log.warning("inbox-unreadable", extra={"sentence": error.strerror})
             return RESCAN_S
 
     @contextlib.contextmanager
@@ -235,7 +235,7 @@ class Inbox:
                 return Look.DISK_FULL
             except OSError as error:
                 # Whatever was taken is durable; the file stays and is known at the next look.
-                _log.warning("inbox: a file cannot be taken or moved (%s)", error.strerror)
+                _log.warning("inbox-file-stuck", extra={"sentence": error.strerror})
                 full = error.errno in (errno.ENOSPC, errno.EDQUOT)
                 return Look.DISK_FULL if full else Look.DONE
 

@@ -186,7 +186,7 @@ class SerialReader:
             raise
         except PrintAgentError as error:
             sentence = str(error)
-        _log.info("reader %s: %s", self.name, sentence)
+        _log.info("reader-scanned", extra={"reader": self.name, "sentence": sentence})
         self._station.reader_said(self.name, sentence)
 
     def _done(self, scan: Scan) -> str:
