@@ -7,7 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +99,9 @@ def await_healthy(client: Client) -> None:
     eventually(serves, "the station does not serve")
 
 
-def start_process(configuration: Path) -> subprocess.Popen[bytes]:
+def start_process(
+    configuration: Path, *, environment: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
     """The command itself."""
     with (configuration.parent / "log").open("ab") as log:
         return subprocess.Popen(
@@ -107,6 +109,7 @@ def start_process(configuration: Path) -> subprocess.Popen[bytes]:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
+            env=environment,
         )
 
 
