@@ -17,6 +17,7 @@ BOOK_NUMBER = re.compile(r"[A-Z0-9]{1,9}")  # CONTRACT section 3.1
 TYP_AUTHORIZATION = "print-authorization+jwt"
 TYP_DIRECTIVE = "print-directive+jwt"
 TYP_RECEIPT = "print-receipt+jwt"
+TYP_EXTRACT = "print-extract+jwt"
 TYP_DOCUMENT = "travel-document+json"
 
 

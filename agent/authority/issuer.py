@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from joserfc import jwe
 from joserfc.errors import JoseError
 from joserfc.jwk import OKPKey
@@ -33,7 +33,7 @@ from agent.crypto.keys import (
     sync_directory,
     write_private_file,
 )
-from agent.crypto.receipts import public_keys
+from agent.crypto.receipts import ChainVerifier, public_keys
 from agent.errors import ConfigurationInvalid
 from agent.model import (
     MESSAGE_SIZE_MAX,
@@ -271,14 +271,13 @@ class Authority:
         Raises:
             ConfigurationInvalid: no such station.
         """
-        first_kid, first_key = list(public_keys(self._station(station_id)).items())[-1]
-        return Audit.of(
-            receipts,
-            station_id=station_id,
-            authority_id=self.id,
-            keys={first_kid: first_key},
-            issued=[row["jti"] for row in self.issued(station_id) if "books" in row],
-        )
+        keys = self.first_keys(station_id)
+        verifier = ChainVerifier(station_id, keys, authority_id=self.id)
+        return Audit.of(receipts, verifier, issued=self.issued(station_id))
+
+    def first_keys(self, station_id: str) -> dict[str, Ed25519PublicKey]:
+        """The station's signing key with which its chain began: behind a rotated key stands the older one."""
+        return dict(list(public_keys(self._station(station_id)).items())[-1:])
 
     def issued(self, station_id: str) -> list[dict[str, Any]]:
         """What was issued to a station: ``seq``, ``jti``, ``books`` or ``action`` and ``job``."""

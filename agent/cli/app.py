@@ -11,6 +11,7 @@ import typer
 from agent import __version__
 from agent.cli import (
     authority_takeover,
+    authority_verify,
     demo_command,
     job_commands,
     message_commands,
@@ -69,6 +70,7 @@ app.add_typer(keys, name="keys", rich_help_panel=station_commands.PANEL)
 app.add_typer(technician, name="technician", rich_help_panel=station_commands.PANEL)
 app.add_typer(takeover.commands)
 app.add_typer(demo_command.commands)
+authority.add_typer(authority_verify.commands)
 authority.add_typer(authority_takeover.commands)
 app.add_typer(authority, name="authority", rich_help_panel=demo_command.PANEL)
 

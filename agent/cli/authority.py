@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import random
 import re
@@ -13,13 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent.cli.options import Json, UnusedConfig
+from agent.cli.options import UnusedConfig
 from agent.clock import SystemClock, random_name
 from agent.errors import ConfigurationInvalid, PrintAgentError
 from agent.model import BATCH_LINES_MAX, Action
 
 if TYPE_CHECKING:
-    from agent.authority import Audit, Authority, Entry
+    from agent.authority import Audit, Authority
 
 authority = typer.Typer(no_args_is_help=True, help="A small reference authority.")
 
@@ -215,6 +214,14 @@ def authority_direct(
         list[str] | None,
         typer.Option(metavar="ID", help="A job; again for the next.", show_default=False),
     ] = None,
+    receipts: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="For acknowledge and resume: receipts that the authority holds give the claims; again for the next delivery.",
+            show_default=False,
+        ),
+    ] = None,
     version: Annotated[int | None, typer.Option(min=1, show_default=False)] = None,
     jwks: Annotated[
         Path | None,
@@ -226,13 +233,15 @@ def authority_direct(
     config: UnusedConfig = None,  # noqa: ARG001 - every command takes it
 ) -> None:
     """Signs a directive to standard output."""
+    issuer = opened_authority(directory)
+    held = None if not receipts else _held(issuer, action, station, receipts)
     claims: dict[str, Any] = {
         "job": job,
         "reason": reason,
         "to": to,
-        "through": through,
-        "head": head,
-        "printed": printed or ([] if action is Action.RESUME else None),
+        "through": through if held is None else held.through,
+        "head": head if held is None else held.head,
+        "printed": _printed(held, printed or []) if action is Action.RESUME else printed,
         "version": version,
         "jwks": None if jwks is None else read_object(jwks),
     }
@@ -242,11 +251,34 @@ def authority_direct(
     _check_claims(action, given)
     now = SystemClock().now()
     sys.stdout.write(
-        opened_authority(directory).direct(
-            station, action, exp=_moment(exp, now=now), now=now, **given
-        )
-        + "\n"
+        issuer.direct(station, action, exp=_moment(exp, now=now), now=now, **given) + "\n"
     )
+
+
+def _held(issuer: Authority, action: Action, station: str, files: list[Path]) -> Audit:
+    """What the receipts prove that the authority holds; a rollback that is to be resumed may be among them."""
+    if action not in (Action.ACKNOWLEDGE, Action.RESUME):
+        raise typer.BadParameter("--receipts goes with acknowledge and resume")
+    audit = issuer.verify(station, [line for file in files for line in read_receipts(file)])
+    faults = [fault for fault in audit.faults if action is Action.ACKNOWLEDGE or not fault.fork]
+    if faults or audit.never_issued:
+        told = faults[0].detail if faults else "a job was accepted that nobody issued"
+        raise PrintAgentError(
+            f"the receipts of {station} are not whole ({told}), nothing was signed; see `print-agent authority verify`"
+        )
+    return audit
+
+
+def _printed(held: Audit | None, printed: list[str]) -> list[str]:
+    """The jobs that a resume tells to be printed; of what nobody can know, a word on standard error."""
+    if held is None:
+        return printed
+    for entry in held.doubtful():
+        sys.stderr.write(
+            f"print-agent: job {entry.job}: book {entry.book} may have ink ({entry.event}); hold or revoke the job before you"
+            " send the resume, and have somebody look at the book\n"
+        )
+    return [*dict.fromkeys([*held.printed(), *printed])]
 
 
 def _check_claims(action: Action, given: Mapping[str, Any]) -> None:
@@ -257,183 +289,6 @@ def _check_claims(action: Action, given: Mapping[str, Any]) -> None:
     for name in given:
         if name not in (*needed, *optional):
             raise typer.BadParameter(f"{action} has no --{name}")
-
-
-@authority.command("verify")
-def authority_verify(
-    file: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FILE", help="Receipts, one a line; - for standard input.", show_default=False
-        ),
-    ],
-    keys: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="The station's public keys when its chain began.",
-            show_default=False,
-        ),
-    ] = None,
-    authority_dir: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="An authority: its keys of the station, and what it issued.",
-            show_default=False,
-        ),
-    ] = None,
-    station: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ID", help="Else the one that the first receipt names.", show_default=False
-        ),
-    ] = None,
-    job: Annotated[
-        str | None,
-        typer.Option(metavar="ID", help="What became of this job?", show_default=False),
-    ] = None,
-    book: Annotated[
-        str | None,
-        typer.Option(metavar="NUMBER", help="What became of this book?", show_default=False),
-    ] = None,
-    day: Annotated[
-        str | None,
-        typer.Option(
-            metavar="YYYY-MM-DD", help="What did people do on this day (UTC)?", show_default=False
-        ),
-    ] = None,
-    as_json: Json = False,
-    config: UnusedConfig = None,  # noqa: ARG001 - every command takes it
-) -> None:
-    """Proves a chain of receipts, and answers from it."""
-    if keys is None and authority_dir is None:
-        raise typer.BadParameter("give --keys FILE or --authority-dir DIR")
-    asked_day = None if day is None else _day(day)
-    receipts = read_receipts(file)
-    name = station or chain_station(receipts)
-    audit = _audit(receipts, name, keys=keys, authority_dir=authority_dir)
-    asked = [value for value in (job, book, asked_day) if value is not None]
-    entries = [
-        entry
-        for entry in audit.entries
-        if (job is None or entry.job == job)
-        and (book is None or entry.book == book)
-        and (asked_day is None or entry in audit.acts(asked_day))
-    ]
-    shown = entries if asked else []
-    if as_json:
-        _say_audit_json(name, audit, shown, job=job)
-    else:
-        _say_audit(name, audit, shown, asked=bool(asked))
-    if not audit.is_whole():
-        raise PrintAgentError(
-            f"the chain of {name} is BROKEN: {len(audit.faults)} breaks, {len(audit.never_issued)} jobs that nobody issued"
-        )
-
-
-def _audit(
-    receipts: list[str], station: str, *, keys: Path | None, authority_dir: Path | None
-) -> Audit:
-    from agent.authority import Audit
-    from agent.crypto.receipts import ChainVerifier, public_keys
-
-    issuer = None if authority_dir is None else opened_authority(authority_dir)
-    if issuer is not None and keys is not None:
-        issuer.add_station(station, read_object(keys))
-    if issuer is not None:
-        return issuer.verify(station, receipts)
-    assert keys is not None
-    try:
-        # Behind a rotated key stands the older one, with which the chain began.
-        first = dict(list(public_keys(read_object(keys)).items())[-1:])
-    except ValueError as error:
-        raise ConfigurationInvalid(f"{keys}: {error}") from None
-    # Without an authority's list every accepted job counts as issued.
-    accepted = [
-        claims["job"]
-        for claims, _ in map(ChainVerifier(station, first).follow, receipts)
-        if claims is not None and claims["event"] == "job-accepted"
-    ]
-    return Audit.of(
-        receipts,
-        station_id=station,
-        authority_id=_claims(receipts[0]).get("aud", "") if receipts else "",
-        keys=first,
-        issued=accepted,
-    )
-
-
-def _say_audit(station: str, audit: Audit, shown: list[Entry], *, asked: bool) -> None:
-    from agent.cli.output import Styled, say
-
-    if shown:
-        _say_entries(shown)
-    elif asked:
-        say("the chain says nothing about it")
-    for fault in audit.faults:
-        say(Styled(f"! {fault.detail}", "red"))
-    for job_id in audit.never_issued:
-        say(Styled(f"! job {job_id} was accepted, but never issued", "red"))
-    for job_id in audit.never_accepted:
-        say(Styled(f"? job {job_id} was issued, and is not accepted so far", "yellow"))
-    if audit.is_whole():
-        say(f"{len(audit.entries)} receipts of {station}: ", Styled("the chain is whole", "green"))
-        say(f"acknowledge it with --through {audit.through} --head={audit.head}")
-
-
-def _say_entries(shown: list[Entry]) -> None:
-    from agent.cli.output import Column, is_wide, moment, say_table
-
-    columns = {
-        "SEQ": [str(entry.seq) for entry in shown],
-        "WHEN": [moment(entry.iat) for entry in shown],
-        "EVENT": [entry.event for entry in shown],
-        "JOB": [entry.job or "-" for entry in shown],
-        "BOOK": [entry.book or "-" for entry in shown],
-        "STATE": [entry.state or "-" for entry in shown],
-        "BY": [entry.actor or "-" for entry in shown],
-    }
-    if not is_wide():
-        # Who asked about one job knows its id; of several, the book is the lesser loss.
-        del columns["JOB" if len(set(columns["JOB"])) == 1 else "BOOK"]
-        columns["WHEN"] = [when[: len("YYYY-MM-DD HH:MM")] for when in columns["WHEN"]]
-    say_table(
-        [Column(name, folds=name in ("JOB", "BY")) for name in columns],
-        list(zip(*columns.values(), strict=True)),
-    )
-
-
-def _say_audit_json(station: str, audit: Audit, shown: list[Entry], *, job: str | None) -> None:
-    from agent.cli.output import say_json
-
-    say_json(
-        {
-            "station": station,
-            "whole": audit.is_whole(),
-            "receipts": len(audit.entries),
-            "through": audit.through,
-            "head": audit.head,
-            "faults": [{"seq": fault.seq, "detail": fault.detail} for fault in audit.faults],
-            "never_issued": list(audit.never_issued),
-            "never_accepted": list(audit.never_accepted),
-            "job_state": None if job is None else audit.job_state(job),
-            "entries": [
-                {
-                    "seq": entry.seq,
-                    "iat": entry.iat,
-                    "event": entry.event,
-                    "job": entry.job,
-                    "state": entry.state,
-                    "book": entry.book,
-                    "actor": entry.actor,
-                    "evidence": dict(entry.evidence),
-                    "note": entry.note,
-                }
-                for entry in shown
-            ],
-        }
-    )
 
 
 def opened_authority(directory: Path) -> Authority:
@@ -503,10 +358,3 @@ def _moment(text: str, *, now: int) -> int:
         raise typer.BadParameter(f"{text!r} is no time: use 12h, 30d or a NumericDate")
     number = int(match[1])
     return now + number * SECONDS_OF[match[2]] if match[2] else number
-
-
-def _day(text: str) -> datetime.date:
-    try:
-        return datetime.datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=datetime.UTC).date()
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is no day: use YYYY-MM-DD") from None

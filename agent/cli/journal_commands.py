@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import datetime
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agent.cli.options import Config, Json, settings_of
+from agent.cli.options import Config, Json, day_of, settings_of
 from agent.cli.owner import as_owner
+from agent.clock import SystemClock
+
+if TYPE_CHECKING:
+    from agent.crypto.extract import Scope
 
 journal = typer.Typer(no_args_is_help=True, help="The journal on disk.")
 
@@ -77,6 +83,55 @@ def journal_salvage(
         say(Styled(f"! not readable: {lost}", "yellow"))
     say(
         "Give the receipts to the authority. Once a backup is restored, `print-agent submit` takes the authorizations again."
+    )
+
+
+@journal.command("export")
+def journal_export(
+    config: Config = None,
+    job: Annotated[
+        str | None, typer.Option(metavar="ID", help="By job.", show_default=False)
+    ] = None,
+    book: Annotated[
+        str | None, typer.Option(metavar="NUMBER", help="By book.", show_default=False)
+    ] = None,
+    first: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="YYYY-MM-DD", help="By period: first day (UTC).", show_default=False
+        ),
+    ] = None,
+    last: Annotated[
+        str | None,
+        typer.Option(
+            "--to", metavar="YYYY-MM-DD", help="Last day; else the first.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Signs an extract of the chain for an auditor, to standard output.
+
+    `print-agent authority verify` proves it with nothing but the station's public keys.
+    """
+    from agent.export import export_extract
+
+    scope = _scope(job=job, book=book, first=first, last=last)
+    lines = export_extract(settings_of(config), scope, now=SystemClock().now())
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _scope(*, job: str | None, book: str | None, first: str | None, last: str | None) -> Scope:
+    from agent.crypto.extract import Scope
+
+    if [job, book, first].count(None) != 2 or (last is not None and first is None):
+        raise typer.BadParameter("give one of --job ID, --book NUMBER, --from DAY [--to DAY]")
+    if first is None:
+        return Scope(job=job, book=book)
+    begin = datetime.datetime.combine(day_of(first), datetime.time(), datetime.UTC)
+    end = datetime.datetime.combine(day_of(last or first), datetime.time(), datetime.UTC)
+    if end < begin:
+        raise typer.BadParameter(f"--to {last} is before --from {first}")
+    return Scope(
+        start=int(begin.timestamp()), end=int((end + datetime.timedelta(days=1)).timestamp())
     )
 
 

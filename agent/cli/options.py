@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
@@ -35,6 +36,18 @@ OptionalReason = Annotated[
     ),
 ]
 JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id.", show_default=False)]
+
+
+def day_of(text: str) -> datetime.date:
+    """A day that was typed in.
+
+    Raises:
+        typer.BadParameter: It is none.
+    """
+    try:
+        return datetime.datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=datetime.UTC).date()
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no day: use YYYY-MM-DD") from None
 
 
 class View(Protocol):

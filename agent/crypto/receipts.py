@@ -20,6 +20,7 @@ ALG_RECEIPT = "Ed25519"  # CONTRACT section 3.4
 EVENT_KEYS_ROTATED = "keys-rotated"
 EVENT_JOURNAL_RESUMED = "journal-resumed"
 
+_FORK = "a fork: "
 _HEADER_MEMBERS = frozenset({"alg", "kid", "typ"})
 _OPTIONAL = ("job", "state", "reasons", "book", "actor", "evidence", "note")
 
@@ -81,16 +82,19 @@ def build_receipt(
     return compact(keys.kid, payload, signature)
 
 
-def sign_claims(keys: Signer, claims: Mapping[str, Any]) -> tuple[bytes, bytes]:
+def sign_claims(
+    keys: Signer, claims: Mapping[str, Any], *, typ: str = TYP_RECEIPT
+) -> tuple[bytes, bytes]:
     """A receipt's payload as bytes, and their signature; ``compact`` puts them together."""
     payload = _json(claims)
-    signing_input = f"{_header(keys.kid)}.{jose.encode_base64url(payload)}"
+    signing_input = f"{_header(keys.kid, typ)}.{jose.encode_base64url(payload)}"
     return payload, keys.sign(signing_input.encode("ascii"))
 
 
-def compact(kid: str, payload: bytes, signature: bytes) -> str:
-    """The compact serialization of a receipt that ``sign_claims`` made, with whichever key."""
-    return f"{_header(kid)}.{jose.encode_base64url(payload)}.{jose.encode_base64url(signature)}"
+def compact(kid: str, payload: bytes, signature: bytes, *, typ: str = TYP_RECEIPT) -> str:
+    """The compact serialization of what ``sign_claims`` made, with whichever key."""
+    parts = (_header(kid, typ), jose.encode_base64url(payload), jose.encode_base64url(signature))
+    return ".".join(parts)
 
 
 def hash_of_signed(kid: str, payload: bytes, signature: bytes) -> str:
@@ -99,9 +103,9 @@ def hash_of_signed(kid: str, payload: bytes, signature: bytes) -> str:
 
 
 @functools.lru_cache(maxsize=16)  # a station has few keys in its life
-def _header(kid: str) -> str:
-    """A receipt's protected header: always these three members in this order."""
-    return jose.encode_base64url(_json({"alg": ALG_RECEIPT, "kid": kid, "typ": TYP_RECEIPT}))
+def _header(kid: str, typ: str) -> str:
+    """The protected header: always these three members in this order."""
+    return jose.encode_base64url(_json({"alg": ALG_RECEIPT, "kid": kid, "typ": typ}))
 
 
 class ReceiptSigner:
@@ -183,8 +187,31 @@ def public_keys(jwks: Mapping[str, Any]) -> dict[str, Ed25519PublicKey]:
     return keys
 
 
+def claims_unverified(compact: str) -> dict[str, Any]:
+    """What a line claims before anybody has looked at its signature; empty where it is no JWS."""
+    try:
+        return jose.parse_object(jose.decode_base64url(compact.split(".")[1].encode()))
+    except (IndexError, ValueError):
+        return {}
+
+
 def read_receipt(compact: str, keys: Mapping[str, Ed25519PublicKey]) -> dict[str, Any]:
     """The claims of a receipt whose form and signature are good.
+
+    Raises:
+        ChainBroken: they are not.
+    """
+    claims = read_signed(compact, keys, typ=TYP_RECEIPT)
+    numbers = jose.is_integer(claims.get("seq"), at_least=1), jose.is_integer(claims.get("iat"))
+    if not all(numbers):
+        raise ChainBroken(None, "no seq or no iat")
+    if not all(isinstance(claims.get(name), str) for name in ("iss", "aud", "prev", "event")):
+        raise ChainBroken(claims["seq"], "no iss, aud, prev or event")
+    return claims
+
+
+def read_signed(compact: str, keys: Mapping[str, Ed25519PublicKey], *, typ: str) -> dict[str, Any]:
+    """The claims of what the station signed, where form, type and signature are good.
 
     Raises:
         ChainBroken: they are not.
@@ -200,27 +227,44 @@ def read_receipt(compact: str, keys: Mapping[str, Ed25519PublicKey]) -> dict[str
         raise ChainBroken(None, f"no strict JWS: {error}") from None
     seq = claims.get("seq") if jose.is_integer(claims.get("seq"), at_least=1) else None
     kid = header.get("kid")
-    if header.keys() != _HEADER_MEMBERS or header["typ"] != TYP_RECEIPT:
-        raise ChainBroken(seq, f"the header is not exactly alg, kid and the typ {TYP_RECEIPT}")
+    if header.keys() != _HEADER_MEMBERS or header["typ"] != typ:
+        raise ChainBroken(seq, f"the header is not exactly alg, kid and the typ {typ}")
     if header["alg"] != ALG_RECEIPT or not isinstance(kid, str) or kid not in keys:
         raise ChainBroken(seq, "signed with a key that is not the station's at this point")
     try:
         keys[kid].verify(signature, compact[: compact.rindex(".")].encode("ascii"))
     except InvalidSignature:
         raise ChainBroken(seq, "the signature is not the station's") from None
-    if seq is None or not jose.is_integer(claims.get("iat")):
-        raise ChainBroken(seq, "no seq or no iat")
-    if not all(isinstance(claims.get(name), str) for name in ("iss", "aud", "prev", "event")):
-        raise ChainBroken(seq, "no iss, aud, prev or event")
     return claims
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that is wrong with a chain: where, and how."""
+    """One thing that is wrong with a chain: where, and how.
+
+    ``fork`` means that two receipts of the station stand in one place: the one thing that a resume explains.
+    """
 
     seq: int | None
     detail: str
+    fork: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Resumption:
+    """A ``journal-resumed`` in its place: where the chain went on after a rollback.
+
+    Attributes:
+        seq: Its own.
+        through: The newest receipt that the authority had, by the station's word.
+        forked_after: The newest one that both had, by the station's word; None where it does not know.
+        follows: Whether the receipt before it is among those that were read.
+    """
+
+    seq: int
+    through: int
+    forked_after: int | None
+    follows: bool
 
 
 class ChainVerifier:
@@ -251,7 +295,11 @@ class ChainVerifier:
         self.keys = dict(keys)
         self.seq = seq
         self.head = first_prev(station_id) if head is None else head
-        self._hashes: dict[int, str] = {}
+        self.found: list[Fault] = []
+        self.resumptions: list[Resumption] = []
+        self._hashes: dict[int, str] = {seq: self.head}
+        # Receipts of the station that stand beside its chain.
+        self._stray: set[str] = set()
 
     def add(self, compact: str) -> dict[str, Any]:
         """Checks that this receipt is the next one and returns its claims.
@@ -263,32 +311,70 @@ class ChainVerifier:
         detail = self._misplaced(claims, hash_of(compact))
         if detail is not None:
             raise ChainBroken(claims["seq"], detail, claims=claims)
+        if claims["event"] == EVENT_JOURNAL_RESUMED:
+            self._resume(claims)
         self._accept(compact, claims)
         return claims
 
-    def follow(self, compact: str) -> tuple[dict[str, Any] | None, Fault | None]:
-        """As ``add``, but goes on behind a break, so that each is told once.
+    def follow(self, compact: str) -> dict[str, Any] | None:
+        """As ``add``, but goes on behind a break, so that each is told once in ``found``.
+
+        A receipt that came before, byte for byte, is no break: deliveries overlap.
 
         Returns:
-            The claims, None where the signature is bad; and the break, None where there is none.
+            The claims, None where the signature is bad.
         """
         try:
-            return self.add(compact), None
+            return self.add(compact)
         except ChainBroken as error:
-            if error.claims is not None and error.claims["seq"] > self.seq:
-                with contextlib.suppress(ChainBroken):
-                    self._accept(compact, error.claims)
-            return error.claims, Fault(error.seq, str(error))
+            if error.claims is None:
+                self.found.append(Fault(error.seq, str(error)))
+                return None
+            self._go_round(compact, error.claims, str(error))
+            return error.claims
 
     def faults(self, receipts: Iterable[str]) -> list[Fault]:
         """Follows a whole sequence and returns its breaks."""
-        found = (self.follow(compact)[1] for compact in receipts)
-        return [fault for fault in found if fault is not None]
+        for compact in receipts:
+            self.follow(compact)
+        return self.found
+
+    def _go_round(self, compact: str, claims: Mapping[str, Any], detail: str) -> None:
+        """Notes a break, and goes on behind it."""
+        seq, digest = claims["seq"], hash_of(compact)
+        if digest == self._hashes.get(seq) or digest in self._stray:
+            return
+        fork = detail.startswith(_FORK) and self._follows(claims)
+        self.found.append(Fault(seq, detail, fork=fork))
+        self._stray.add(digest)
+        if seq > self.seq:
+            with contextlib.suppress(ChainBroken):
+                self._accept(compact, claims)
+
+    def _follows(self, claims: Mapping[str, Any]) -> bool:
+        """Whether the receipt before it was read, on the chain or beside it."""
+        prev = claims["prev"]
+        return prev in (self.head, self._hashes.get(claims["seq"] - 1)) or prev in self._stray
 
     def _accept(self, compact: str, claims: Mapping[str, Any]) -> None:
-        keys = _rotated_keys(claims) if claims["event"] == EVENT_KEYS_ROTATED else self.keys
+        keys = rotated_keys(claims) if claims["event"] == EVENT_KEYS_ROTATED else self.keys
         self.keys, self.seq, self.head = keys, claims["seq"], hash_of(compact)
         self._hashes[self.seq] = self.head
+
+    def _resume(self, claims: Mapping[str, Any]) -> None:
+        """The authority has settled which chain counts: the forks since the rollback are explained."""
+        evidence = claims["evidence"]
+        shared = evidence.get("forked_after")
+        shared = shared if jose.is_integer(shared) else None
+        self.resumptions.append(
+            Resumption(claims["seq"], evidence["through"], shared, self._follows(claims))
+        )
+        if self._hashes.get(evidence["through"]) == evidence.get("head"):
+            self.found = [
+                fault
+                for fault in self.found
+                if not (fault.fork and fault.seq is not None and fault.seq > (shared or 0))
+            ]
 
     def _misplaced(self, claims: Mapping[str, Any], digest: str) -> str | None:
         """Why a well-signed receipt is not the next one."""
@@ -300,20 +386,20 @@ class ChainVerifier:
         if seq <= self.seq:
             if self._hashes.get(seq, digest) == digest:
                 return "a receipt that came before"
-            return "a fork: two receipts have this seq"
+            return f"{_FORK}two receipts have this seq"
         if claims["event"] == EVENT_JOURNAL_RESUMED:
             return self._misplaced_resumption(claims)
         if seq != self.seq + 1:
-            return f"a gap: the receipt after {self.seq} is missing"
+            return f"a gap: {_span(self.seq + 1, seq - 1)} missing"
         if claims["prev"] != self.head:
-            return f"a fork: prev is not the hash of receipt {self.seq}"
+            return f"{_FORK}prev is not the hash of receipt {self.seq}"
         return None
 
     def _misplaced_resumption(self, claims: Mapping[str, Any]) -> str | None:
         """CONTRACT section 3.3: only ``journal-resumed`` may jump, past what was acknowledged."""
         evidence = claims.get("evidence")
         through = evidence.get("through") if isinstance(evidence, dict) else None
-        if not isinstance(evidence, dict) or not isinstance(through, int):
+        if not isinstance(evidence, dict) or not isinstance(through, int) or through < 0:
             return "journal-resumed without the evidence of what the authority holds"
         if claims["prev"] == self.head:
             if claims["seq"] == max(through, self.seq) + 1:
@@ -323,10 +409,19 @@ class ChainVerifier:
             # Read from the authority's side: the branch that it holds ends here, by its own word,
             # and the station goes on from the older receipt that it was rolled back to.
             return None
-        return f"a fork: prev is not the hash of receipt {self.seq}"
+        return f"{_FORK}prev is not the hash of receipt {self.seq}"
 
 
-def _rotated_keys(claims: Mapping[str, Any]) -> dict[str, Ed25519PublicKey]:
+def _span(first: int, last: int) -> str:
+    return f"receipt {first} is" if first == last else f"receipts {first} to {last} are"
+
+
+def rotated_keys(claims: Mapping[str, Any]) -> dict[str, Ed25519PublicKey]:
+    """The keys that a well-signed ``keys-rotated`` brings.
+
+    Raises:
+        ChainBroken: it brings none.
+    """
     evidence = claims.get("evidence")
     try:
         return public_keys(evidence if isinstance(evidence, dict) else {})
