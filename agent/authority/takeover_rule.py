@@ -94,6 +94,10 @@ class Count:
         }
         return cls(hand, disputes)
 
+    def found(self, books: Iterable[str], fate: BookFate) -> list[str]:
+        """Those of the books that the spare last counted as this."""
+        return [book for book in books if book in self.hand and self.hand[book][0] is fate]
+
 
 def decide(record: JobRecord, count: Count, *, now: int) -> Decision:
     """The rule; the first that fits decides."""
@@ -105,6 +109,9 @@ def _settled(record: JobRecord, count: Count) -> Decision | None:
     if record.given_to is not None:
         return Decision(Verdict.GIVEN, f"authorized for {record.given_to} before")
     if Action.REVOKE in record.directed and record.state != JobState.COMPLETED:
+        printed = count.found(record.books, BookFate.PRINTED)
+        if printed:
+            return wait(f"it was revoked, but book {printed[0]} is printed: destroy it")
         return Decision(Verdict.ENDED, "revoked")
     transfer = record.directed.get(Action.TRANSFER)
     given_up = record.state == JobState.CANCELED and Reason.TRANSFERRED in record.reasons
@@ -112,7 +119,7 @@ def _settled(record: JobRecord, count: Count) -> Decision | None:
         # What its retirement made it give up was never printed, and is what a takeover is about.
         return None
     if record.state == JobState.COMPLETED:
-        blank = [book for book in record.inked if count.hand.get(book, ("",))[0] is BookFate.BLANK]
+        blank = count.found(record.inked, BookFate.BLANK)
         if blank:
             return wait(
                 f"the receipts say that book {blank[0]} was printed, but it is blank in the hand"

@@ -84,6 +84,7 @@ def test_only_the_blank_books_may_be_printed():
             {"A1": BLANK},
             "but it is blank",
         ),
+        (replace(ONE, directed={Action.REVOKE: {}}), {"A1": PRINTED}, "destroy it"),
         (replace(ONE, committed_at={"A1": NOW}), {"A1": BLANK}, "after it was counted"),
         (replace(ONE, exp=NOW - 1), {"A1": BLANK}, "window has ended"),
         (replace(ONE, exp=None), {"A1": BLANK}, "window has ended"),
