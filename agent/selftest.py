@@ -34,6 +34,9 @@ class Part(enum.StrEnum):
     CLOCK = "clock"
     PRINTER = "printer"
     LINK = "link"
+    # What only `doctor` looks at.
+    READER = "reader"
+    AGENT = "agent"
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,6 +64,14 @@ REOPEN_TOLD_S = 3.0
 EXIT_FAILED = 1
 
 
+def line_of(printer: PrinterSettings) -> SerialSettings | UsbSettings:
+    """Where a real printer is found."""
+    if printer.transport is Line.USB:
+        vendor, product = (int(part, 16) for part in (printer.usb or "").split(":"))
+        return UsbSettings(vendor, product, printer.usb_serial)
+    return SerialSettings(str(printer.port), printer.baudrate, FlowControl(printer.flow.value))
+
+
 @contextlib.contextmanager
 def hold_state_directory(settings: Settings) -> Iterator[None]:
     """Only one agent works on a state directory.
@@ -322,13 +330,10 @@ class Service:
             ) as client:
                 port = str(client.port)
             return open_transport(SerialSettings(port, VIRTUAL_BAUDRATE, FlowControl.NONE))
-        if printer.transport is Line.USB:
-            vendor, product = (int(part, 16) for part in (printer.usb or "").split(":"))
-            return open_transport(UsbSettings(vendor, product, printer.usb_serial))
-        return self._open_serial(
-            _kept_name(name),
-            SerialSettings(str(printer.port), printer.baudrate, FlowControl(printer.flow.value)),
-        )
+        line = line_of(printer)
+        if isinstance(line, UsbSettings):
+            return open_transport(line)
+        return self._open_serial(_kept_name(name), line)
 
     def _open_serial(self, kept_name: str, settings: SerialSettings) -> Transport:
         """Opens a port that stays open over a crash: what its printer says meanwhile is not lost."""

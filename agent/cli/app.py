@@ -13,6 +13,7 @@ from agent.cli import (
     authority_takeover,
     authority_verify,
     demo_command,
+    doctor_command,
     job_commands,
     message_commands,
     printer_commands,
@@ -67,6 +68,7 @@ app.add_typer(message_commands.commands)
 app.add_typer(station_commands.clock, name="clock", rich_help_panel=station_commands.PANEL)
 app.add_typer(journal, name="journal", rich_help_panel=station_commands.PANEL)
 app.add_typer(keys, name="keys", rich_help_panel=station_commands.PANEL)
+app.add_typer(doctor_command.commands)
 app.add_typer(technician, name="technician", rich_help_panel=station_commands.PANEL)
 app.add_typer(takeover.commands)
 app.add_typer(demo_command.commands)

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import socket
+import struct
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote
@@ -76,6 +77,22 @@ class Client:
         except AgentAbsent:
             return False
         return True
+
+    def process(self) -> int:
+        """The process id of the agent that listens (unix(7), SO_PEERCRED).
+
+        Raises:
+            CallFailed: Nobody listens.
+        """
+        line = _connected(self.path, timeout_s=TIMEOUT_S)
+        try:
+            credentials = line.getsockopt(
+                socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")
+            )
+        finally:
+            line.close()
+        process, _, _ = struct.unpack("3i", credentials)
+        return int(process)
 
     def call(
         self,

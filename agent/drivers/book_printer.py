@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from agent.drivers import escpos
 from agent.drivers.escpos import Condition, Reply, SlipSensors
-from agent.drivers.profile import ClearMethod, ModelQuery, Profile
+from agent.drivers.profile import ClearMethod, Fence, ModelQuery, Profile
 from agent.drivers.transport import Transport
 from agent.errors import BookInTheWay, NoAnswer, PrinterRestarted, ReplyGarbled
 from agent.model import PrinterIdentity
@@ -31,6 +31,7 @@ PRINTING_POLL_S = 1.0
 PENDING_MAX_S = (
     10.0  # what a printer holds fits its own buffer; one that talks longer does not stop
 )
+PROCESS_ID_NOBODYS = 0  # attempts count from 1
 LOG_MAX = (
     100_000  # replies that nobody asked for since the last attempt; more is a printer gone mad
 )
@@ -259,6 +260,15 @@ class BookPrinter:
             raise ReplyGarbled("the printer's counter is no number of up to 10 digits")
         self.fence()
         return CounterReading(int(reply.text), position)
+
+    def check_completion(self) -> None:
+        """Asks for a completion while nothing is printed: whether the printer knows that request."""
+        request = escpos.completion_request(self.profile, PROCESS_ID_NOBODYS)
+        match self.profile.fence:
+            case Fence.PROCESS_ID:
+                self._ask(request, escpos.ProcessIdReply, what="GS ( H fn 48")
+            case Fence.PAPER_SENSOR:
+                self._ask(request, escpos.QueuedStatus, what="ESC v")
 
     # Acting
 

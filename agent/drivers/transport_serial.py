@@ -18,7 +18,6 @@ from agent.drivers.transport import FlowControl, SerialSettings
 from agent.errors import LineLost, LineUnavailable, WriteStalled
 
 READ_BYTES_MAX = 4_096
-PTY_MAJORS = range(136, 144)  # Linux, Documentation/admin-guide/devices.txt
 MODEM_POLL_SECONDS = (
     0.25  # far below the seconds that a printer needs to come back from a power cut
 )
@@ -105,6 +104,11 @@ class SerialTransport:
     def descriptor(self) -> int:
         """The open port, for a service manager that keeps it open over a crash."""
         return self._descriptor
+
+    @property
+    def sends_freely(self) -> bool:
+        """Whether nothing at the other end stops what is sent: with rtscts, whether CTS is on."""
+        return self._flow is not FlowControl.RTSCTS or not self._has_modem_lines or self._port.cts
 
     def read(self, timeout_s: float) -> bytes:
         """See Transport."""
@@ -277,6 +281,6 @@ def _tell_kernel(descriptor: int) -> None:
     termios.tcsetattr(descriptor, termios.TCSANOW, attributes)
     # On a pty the mark would outlive a killed agent, as the printer's side keeps the terminal open;
     # pyserial's lock on the file ends with the process and is enough there.
-    if os.major(os.fstat(descriptor).st_rdev) in PTY_MAJORS:
+    if os.major(os.fstat(descriptor).st_rdev) in device_access.PTY_MAJORS:
         return
     fcntl.ioctl(descriptor, termios.TIOCEXCL)

@@ -129,6 +129,50 @@ def _find(settings: UsbSettings, name: str, backend: Any) -> Any:
     raise LineUnavailable(f"{name}{which} is not connected; is it switched on and its cable in?")
 
 
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """A USB device that is plugged in.
+
+    Attributes:
+        numbers: ``vendor:product``, as in the configuration.
+        serial: None where it has none, or where this user may not ask it.
+        path: Its device file; None where the system has none.
+        printer: Whether it has an interface of the printer class or of a vendor class.
+        kernel_driver: Whether a driver of the kernel has that interface, as far as this user may see.
+    """
+
+    numbers: str
+    serial: str | None
+    path: str | None
+    printer: bool
+    kernel_driver: bool
+
+
+def connected(*, backend: Any = None) -> list[Connected]:
+    """The USB devices of this machine; none where libusb is missing."""
+    found = []
+    with suppress(usb.core.NoBackendError):
+        for device in usb.core.find(find_all=True, backend=backend):
+            serial = endpoints = None
+            kernel_driver = False
+            with suppress(usb.core.USBError, ValueError, NotImplementedError):
+                serial = device.serial_number
+            with suppress(usb.core.USBError):
+                endpoints = _endpoints(device[0])
+                kernel_driver = endpoints is not None and _kernel_has(device, endpoints.interface)
+            found.append(
+                Connected(
+                    numbers=f"{device.idVendor:04x}:{device.idProduct:04x}",
+                    serial=serial,
+                    path=_device_file(device),
+                    printer=endpoints is not None,
+                    kernel_driver=kernel_driver,
+                )
+            )
+            usb.util.dispose_resources(device)
+    return found
+
+
 def _device_file(device: Any) -> str | None:
     if device.bus is None or device.address is None:
         return None

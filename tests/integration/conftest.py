@@ -1,30 +1,18 @@
-"""Fixtures of the integration tests."""
+"""What the tests of stations with printers share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+import contextlib
 
 import pytest
-from printer_bench import Bench
+from desk_fixture import Desk
 
-from agent.drivers import transport_serial
+from agent import worker
 
 
 @pytest.fixture
-def benches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Bench]]:
-    """Makes a bench; the serial transport's waiting is then in its virtual time."""
-    made: list[Bench] = []
-
-    def make(profile: str = "page-slip", **settings: Any) -> Bench:
-        folder = tmp_path / str(len(made))
-        folder.mkdir()
-        bench = Bench(folder, profile, **settings)
-        monkeypatch.setattr(transport_serial, "_monotonic", bench.monotonic)
-        made.append(bench)
-        return bench
-
-    yield make
-    for bench in made:
-        bench.close()
+def desk(tmp_path, monkeypatch):
+    for pause in ("RECONNECT_S", "FAULT_POLL_S", "POLL_S"):
+        monkeypatch.setattr(worker, pause, 0.2)
+    with contextlib.closing(Desk(tmp_path)) as found:
+        yield found

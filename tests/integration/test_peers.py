@@ -13,10 +13,10 @@ import tty
 from pathlib import Path
 
 import pytest
+from desk_fixture import BOOK, JOB, shown, submit, wait_for
 from escpos.printer import Serial
-from station_fixture import VECTORS, index, serving
+from station_fixture import serving
 
-from agent.clock import SystemClock, sleep
 from agent.drivers.virtual.client import spawn
 
 RECEIPTIO = Path(__file__).parents[1] / "node_modules/receiptio/bin/cli.js"
@@ -95,7 +95,7 @@ def test_receiptio_finds_the_virtual_printer_online_and_prints_on_it(printer, ne
 @contextlib.contextmanager
 def python_escpos(printer):
     # Each of its readings lasts as long as the time-out, whatever has come.
-    client = Serial(devfile=str(printer.port), timeout=1, dsrdtr=False)
+    client = Serial(devfile=str(printer.port), timeout=0.5, dsrdtr=False)
     yield client
     client.close()
 
@@ -204,25 +204,17 @@ class Emulator:
 def test_a_constant_process_id_that_came_at_once_completes_nothing(
     tmp_path, process_id, counter, state
 ):
-    (vector,) = [one for one in index()["vectors"] if one["name"] == "valid-es256"]
     emulator = Emulator(tmp_path / "port", process_id)
     printer = f'port = "{tmp_path}/port"\nflow = "none"'
     printer += f"\noverrides = {{page_seconds = 1.0, counter = {counter}}}"
     with contextlib.closing(emulator), serving(tmp_path, printer=printer) as client:
 
-        def wait_for(condition):
-            deadline = SystemClock().monotonic() + WAIT_SECONDS_MAX
-            while not condition():
-                assert SystemClock().monotonic() < deadline, client.get("/v1/printers")
-                sleep(0.02)
-
         def job():
-            return client.get(f"/v1/jobs/{vector['job']}")
+            return client.get(f"/v1/jobs/{JOB}")
 
-        raw = (VECTORS / vector["file"]).read_bytes()
-        assert client.call("POST", "/v1/messages", raw, kind="application/jose")[0] == 201
-        wait_for(lambda: client.get("/v1/printers")[0]["state"] == "idle")
-        client.post("/v1/printers/main/book", {"number": vector["book"]})
+        submit(client)
+        wait_for(lambda: shown(client)[0] == "idle")
+        client.post("/v1/printers/main/book", {"number": BOOK})
         wait_for(lambda: job()["reasons"] == ["book-wanted"] and job()["state"] == "processing")
         emulator.insert()
         wait_for(lambda: job()["state"] != "processing")

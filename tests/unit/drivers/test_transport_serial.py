@@ -424,6 +424,27 @@ def test_a_modem_line_that_rises_after_the_open_is_missed_when_it_drops(
     transport.close()
 
 
+@pytest.mark.parametrize(
+    ("flow", "on", "freely"),
+    [
+        (FlowControl.RTSCTS, {"CTS"}, True),
+        (FlowControl.RTSCTS, {"DSR"}, False),
+        (FlowControl.NONE, {"DSR"}, True),
+    ],
+)
+def test_a_line_tells_whether_its_other_end_lets_bytes_go(
+    line: Line, modem: type[ModemPort], flow: FlowControl, on: set[str], freely: bool
+) -> None:
+    modem.on = frozenset(on)
+    transport = open_serial(SerialSettings(line.port, flow=flow))
+    assert transport.sends_freely is freely
+    transport.close()
+
+
+def test_a_pty_without_modem_lines_lets_bytes_go(transport: SerialTransport) -> None:
+    assert transport.sends_freely
+
+
 def test_an_adapter_that_is_pulled_out_while_its_lines_are_asked_is_a_lost_line(
     line: Line, modem: type[ModemPort]
 ) -> None:

@@ -11,8 +11,10 @@ import usb.core
 from agent.drivers import transport_usb
 from agent.drivers.transport import Transport, UsbSettings
 from agent.drivers.transport_usb import (
+    Connected,
     PortStatus,
     UsbTransport,
+    connected,
     open_usb,
 )
 from agent.errors import LineLost, LineUnavailable, WriteStalled
@@ -409,3 +411,30 @@ def test_a_vendor_device_that_knows_no_class_requests_is_no_fault(
     printer.pull_cable()
     with pytest.raises(LineLost):
         transport.port_status()
+
+
+# What is there
+
+
+def test_the_devices_of_the_bus_are_told_without_touching_them() -> None:
+    mouse = UsbPrinter(
+        vendor=0x046D, product=0xC077, serial=None, address=3, interfaces=(Interface(usb_class=3),)
+    )
+    printer = UsbPrinter(address=9)
+    closed = UsbPrinter(serial="X2", address=10, denied=True)
+    found = connected(backend=MisbehavingUsb(mouse, printer, closed))
+    assert found == [
+        Connected("046d:c077", None, "/dev/bus/usb/001/003", printer=False, kernel_driver=False),
+        Connected("04b8:0202", "X1", "/dev/bus/usb/001/009", printer=True, kernel_driver=True),
+        Connected("04b8:0202", None, "/dev/bus/usb/001/010", printer=True, kernel_driver=False),
+    ]
+    assert printer.events == []
+    assert printer.opened == 0
+
+
+def test_a_machine_without_libusb_has_no_usb_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(**_: object) -> None:
+        raise usb.core.NoBackendError("No backend available")
+
+    monkeypatch.setattr(usb.core, "find", missing)
+    assert connected() == []
