@@ -17,7 +17,7 @@ from agent.config import Driver, Flow, PrinterSettings, Settings
 from agent.drivers import device_access
 from agent.drivers.book_printer import BookPrinter
 from agent.drivers.device_access import User
-from agent.drivers.interview import Interview, Remark, interview, watch_power_on
+from agent.drivers.interview import Interview, Remark, Trouble, interview, watch_power_on
 from agent.drivers.profile import Profile, load_profile
 from agent.drivers.transport import SerialSettings, UsbSettings, open_transport
 from agent.errors import JournalDamaged, PrintAgentError, PrinterFault
@@ -198,7 +198,7 @@ class _Doctor:
             yield Remark(
                 f"{port} is not there: plug the device in and switch it on, or correct {key}; serial ports that are"
                 f" there: {there}",
-                "offline",
+                Trouble.OFFLINE,
             )
             return
         yield from self.access(port)
@@ -206,10 +206,12 @@ class _Doctor:
             yield Remark(
                 f"ModemManager may take {port} for a modem and write to it: install the udev rules and mark the device"
                 " in them",
-                "rival",
+                Trouble.RIVAL,
             )
         for queue in device_access.cups_queues(port=port):
-            yield Remark(f"CUPS prints on {port} too: `lpadmin -x {queue}` ends that", "rival")
+            yield Remark(
+                f"CUPS prints on {port} too: `lpadmin -x {queue}` ends that", Trouble.RIVAL
+            )
 
     def usb(self, line: UsbSettings) -> Iterator[Remark]:
         """A USB printer."""
@@ -225,11 +227,11 @@ class _Doctor:
             yield Remark(
                 f"USB {wanted} is not connected: plug it in and switch it on, or correct usb and usb_serial; printers that"
                 f" are there: {there or 'none at all'}",
-                "offline",
+                Trouble.OFFLINE,
             )
         elif len(found) > 1:
             yield Remark(
-                f"{len(found)} USB devices are {wanted}: say which with usb_serial", "offline"
+                f"{len(found)} USB devices are {wanted}: say which with usb_serial", Trouble.OFFLINE
             )
         else:
             if found[0].path is not None:
@@ -239,7 +241,7 @@ class _Doctor:
                     "the kernel's driver (usblp) has it; the agent takes it, and gives it back"
                 )
         for queue in device_access.cups_queues(usb_serial=line.serial):
-            yield Remark(f"CUPS prints on it too: `lpadmin -x {queue}` ends that", "rival")
+            yield Remark(f"CUPS prints on it too: `lpadmin -x {queue}` ends that", Trouble.RIVAL)
 
     def access(self, path: str) -> Iterator[Remark]:
         """Who may open a device file, and who has."""
@@ -248,11 +250,13 @@ class _Doctor:
             yield Remark(
                 f"the agent's user {self.user.name} may not use {path}: install the udev rules, or"
                 f" `usermod -aG {group} {self.user.name}`, and restart the agent",
-                "not-permitted",
+                Trouble.NOT_PERMITTED,
             )
         held = device_access.holders(path, but=None if self.agent is None else self.agent.process)
         if held and not device_access.is_pty(path):
-            yield Remark(f"{path} is held by {', '.join(held)}: stop it, or keep it off", "held")
+            yield Remark(
+                f"{path} is held by {', '.join(held)}: stop it, or keep it off", Trouble.HELD
+            )
 
     # Asking a printer while no agent runs
 
@@ -306,7 +310,7 @@ class _Doctor:
             self.power_cycle.tell(f"switch printer {name} off, count to five, switch it on")
             yield watch_power_on(open_session, self.clock.monotonic)
         except PrinterFault as fault:
-            yield Remark(str(fault), "offline")
+            yield Remark(str(fault), Trouble.OFFLINE)
 
 
 def _page(profile: Profile) -> Iterator[Remark]:
@@ -320,7 +324,7 @@ def _page(profile: Profile) -> Iterator[Remark]:
             yield Remark(
                 f"the page needs {needed} dots, the profile's {key} is {dots}: the rest would be cut off; say {key} = {needed}"
                 " in its overrides, if the printer can print so many",
-                "unfit",
+                Trouble.UNFIT,
             )
 
 
@@ -329,7 +333,7 @@ def _shown(view: dict[str, Any] | None) -> Remark:
     if view is None:
         return Remark(
             "the agent does not know it: it runs with an older configuration, restart it",
-            "unknown",
+            Trouble.UNKNOWN,
         )
     if view["state"] == "stopped":
         return Remark(view["detail"], view["reasons"][0].removeprefix("printer-"))
@@ -351,7 +355,7 @@ def _stopped_by(session: BookPrinter) -> Remark | None:
     return Remark(
         'CTS is off, and with flow = "rtscts" nothing is sent until it is on: switch the printer on, use a cable with all'
         ' lines, or set printer and flow to "xonxoff"',
-        "silent",
+        Trouble.SILENT,
     )
 
 
@@ -360,12 +364,14 @@ def _identity(said: Interview, profile: Profile, known: dict[str, Any]) -> Itera
         return
     serial = said.identity.serial
     if profile.serial and serial is None:
-        yield Remark("it has an empty serial number: say serial = false in its overrides", "unfit")
+        yield Remark(
+            "it has an empty serial number: say serial = false in its overrides", Trouble.UNFIT
+        )
     elif known.get("serial") not in (None, serial):
         yield Remark(
             f"its serial number is {serial}, that of the last one was {known['serial']}: the agent will not print on it until"
             " a technician accepts it (`print-agent printer accept`)",
-            "changed",
+            Trouble.CHANGED,
         )
     counter = "" if said.counter is None else f", counter {said.counter} ({profile.counter_kept})"
     yield Remark(f"model {said.identity.model}, serial number {serial or 'none'}{counter}")

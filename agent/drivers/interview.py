@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,9 +22,26 @@ ON_FROM_THE_START = (
 )
 
 
+class Trouble(enum.StrEnum):
+    """What a person must do something about at a printer or reader."""
+
+    OFFLINE = "offline"
+    NOT_PERMITTED = "not-permitted"
+    HELD = "held"
+    RIVAL = "rival"
+    SILENT = "silent"
+    COVER_OPEN = "cover-open"
+    MEDIA_JAM = "media-jam"
+    BOOK_REMOVAL_WANTED = "book-removal-wanted"
+    AUTOMATIC_STATUS = "automatic-status"
+    UNFIT = "unfit"
+    CHANGED = "changed"
+    UNKNOWN = "unknown"
+
+
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """One thing about a printer; ``condition`` names what a person must do something about."""
+    """One thing about a device; ``condition`` is a Trouble or a printer's own reason, None where all is well."""
 
     sentence: str
     condition: str | None = None
@@ -57,7 +75,7 @@ def interview(session: BookPrinter, *, used_before: bool) -> Interview:
     remarks: list[Remark] = []
     session.keep_pending()
     if _told_unasked(session) and not used_before:
-        remarks.append(Remark(ON_FROM_THE_START, "automatic-status"))
+        remarks.append(Remark(ON_FROM_THE_START, Trouble.AUTOMATIC_STATUS))
     try:
         conditions, book_out = session.ask_conditions(), session.ask_slip().book_out
     except NoAnswer as silence:
@@ -78,7 +96,7 @@ def interview(session: BookPrinter, *, used_before: bool) -> Interview:
             answers.append(ask())
         except (NoAnswer, ReplyGarbled) as fault:
             advice = f"choose the profile that fits it, or say `{override}` in its overrides"
-            remarks.append(Remark(f"{fault}; {advice}", "unfit"))
+            remarks.append(Remark(f"{fault}; {advice}", Trouble.UNFIT))
             break
     else:
         remarks.append(Remark(f"it knows all that profile {session.profile.name} asks of it"))
@@ -96,20 +114,21 @@ def _told_unasked(session: BookPrinter) -> bool:
 def _silence(session: BookPrinter, silence: NoAnswer) -> Remark:
     if any(isinstance(said.reply, Garbage) for said in session.log):
         return Remark(
-            "it answers, but not in ESC/POS: is the baud rate the one that it is set to?", "silent"
+            "it answers, but not in ESC/POS: is the baud rate the one that it is set to?",
+            Trouble.SILENT,
         )
-    return Remark(f"{silence}; check the baud rate and the flow control too", "silent")
+    return Remark(f"{silence}; check the baud rate and the flow control too", Trouble.SILENT)
 
 
 def _not_ready(conditions: Condition) -> Remark:
     if conditions & Condition.COVER_OPEN:
-        return Remark("its cover is open: close it, then ask again", "cover-open")
+        return Remark("its cover is open: close it, then ask again", Trouble.COVER_OPEN)
     if conditions & FAULTS:
         return Remark(
             "it reports an error: take out what is jammed, switch it off and on, then ask again",
-            "media-jam",
+            Trouble.MEDIA_JAM,
         )
-    return Remark("a book is in it: take it out, then ask again", "book-removal-wanted")
+    return Remark("a book is in it: take it out, then ask again", Trouble.BOOK_REMOVAL_WANTED)
 
 
 def watch_power_on(
@@ -138,7 +157,7 @@ def watch_power_on(
     finally:
         if session is not None:
             session.close()
-    return Remark("it was not switched off and on in time: ask again", "automatic-status")
+    return Remark("it was not switched off and on in time: ask again", Trouble.AUTOMATIC_STATUS)
 
 
 def _after_power_on(session: BookPrinter, monotonic: Callable[[], float]) -> Remark:
@@ -146,5 +165,5 @@ def _after_power_on(session: BookPrinter, monotonic: Callable[[], float]) -> Rem
     while (left := end - monotonic()) > 0 and not _told_unasked(session):
         session.pump(left)
     if _told_unasked(session):
-        return Remark(ON_FROM_THE_START, "automatic-status")
+        return Remark(ON_FROM_THE_START, Trouble.AUTOMATIC_STATUS)
     return Remark("its automatic status is off after power-on")

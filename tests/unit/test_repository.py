@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 
 from agent import config
 from agent.cli.app import app
+from agent.drivers.interview import Trouble
 from agent.links.problems import TITLES
 from agent.live import PrinterReason
 from agent.model import Reason
@@ -262,7 +263,8 @@ def told_words() -> set[str]:
         *(reason.value for reason in Reason),
         *(reason.value for reason in PrinterReason),
         *(f"printer-{reason.removeprefix('printer-')}" for reason in PrinterReason),
-        *(f"{part}-unusable" for part in Part),
+        *(f"{part}-unusable" for part in Part if part not in (Part.READER, Part.AGENT)),
+        *(f"printer-{trouble}" for trouble in Trouble),
         *conditions,
         *problems,
         *TITLES,
