@@ -153,6 +153,13 @@ def _list_to_tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _program_in_full(command: tuple[str, ...]) -> tuple[str, ...]:
+    # Else it would depend on the PATH of whoever starts the station.
+    if command and not command[0].startswith("/"):
+        raise ValueError("path")
+    return command
+
+
 def _beside_configuration(path: Path, info: ValidationInfo) -> Path:
     return _base(info).folder / path
 
@@ -181,10 +188,11 @@ SaidPath = Annotated[Path, Field(strict=False), AfterValidator(_said)]
 StatePath = Annotated[SaidPath, AfterValidator(_below_state_directory)]
 OptionalStatePath = Annotated[StatePath | None, BeforeValidator(_empty_is_absent)]
 Listen = Annotated[Address, BeforeValidator(_address)]
+MailAddress = Annotated[str, StringConstraints(pattern=r"\A[!-?A-~]{1,64}@[A-Za-z0-9.-]{1,190}\z")]
 PartName = Annotated[str, StringConstraints(pattern=r"\A[a-z0-9-]{1,32}\z")]
 Millimetres = Annotated[float, Field(ge=-50, le=50, allow_inf_nan=False)]
 
-TABLES_WITH_DEFAULTS = ("keys", "http", "inbox", "readers", "console", "retention")
+TABLES_WITH_DEFAULTS = ("keys", "http", "inbox", "readers", "console", "retention", "alerts")
 IDENTIFIER_ALLOWED = "1 to 64 characters, no control characters"
 FILE_ALLOWED = "a path; a relative one is relative to state_dir"
 
@@ -371,6 +379,40 @@ class UpsSettings(Table):
     )
 
 
+class AlertsSettings(Table):
+    """``[alerts]``: who is told of conditions, by mail through a relay, by a command, or both; else only the log tells."""
+
+    mail_to: Annotated[tuple[MailAddress, ...], BeforeValidator(_list_to_tuple)] = Field(
+        default=(), max_length=16, description='an array of up to 16 mail addresses, ["a@b"]'
+    )
+    mail_from: MailAddress = Field(
+        default="print-agent@localhost", description='a mail address, "a@b"'
+    )
+    smtp: Listen = Field(
+        default=Address("127.0.0.1", 25),
+        description='"ADDRESS:PORT" of a mail relay',
+        validate_default=False,
+    )
+    command: Annotated[
+        tuple[Annotated[str, StringConstraints(min_length=1)], ...],
+        BeforeValidator(_list_to_tuple),
+        AfterValidator(_program_in_full),
+    ] = Field(
+        default=(),
+        max_length=32,
+        description="an array: a program by its full path and its arguments; it gets JSON on standard input",
+    )
+    repeat_hours: int = Field(
+        default=24, ge=0, le=720, description="hours until it is told again, an integer, 0 to 720"
+    )
+    receipts_hours: int = Field(
+        default=24,
+        ge=0,
+        le=720,
+        description="hours that receipts may wait to be acknowledged, an integer, 0 (never told) to 720",
+    )
+
+
 class Settings(Table):
     """All of station.toml, with every path made absolute."""
 
@@ -387,6 +429,7 @@ class Settings(Table):
         description="tables [readers.NAME], NAME 1 to 32 of a-z, 0-9 and -"
     )
     console: ConsoleSettings = Field(description="a table")
+    alerts: AlertsSettings = Field(description="a table")
     ups: UpsSettings | None = Field(default=None, description="a table")
     retention: RetentionSettings = Field(description="a table")
 

@@ -13,10 +13,17 @@ from agent.model import PrinterIdentity
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """Something about the station that a person should know; ``name`` is a stable keyword, ``detail`` says what to do."""
+    """Something about the station that a person should know.
+
+    Attributes:
+        name: A stable keyword.
+        detail: What it is and what to do.
+        about: Which printer or reader, where there may be several.
+    """
 
     name: str
     detail: str
+    about: str = ""
 
 
 class PrinterState(enum.StrEnum):

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from agent import __version__
+from agent.alerts import Alerts
 from agent.clock import Clock, SystemClock, boot_id
 from agent.composer import Composer
 from agent.config import BookCheck, Driver, Flow, PrinterSettings, Settings
@@ -256,8 +257,17 @@ class Service:
             keys=lambda: self.keys,
             clock=self.clock,
             failed=self.fail,
-            conditions=self._conditions,
         )
+        self.station.overview.sources += [self._unsafe_disk, self.reserve.conditions]
+        if self.ups is not None:
+            self.station.overview.sources.append(self.ups.conditions)
+        self.alerts = Alerts(
+            settings.station.id,
+            settings.alerts,
+            conditions=self.station.overview.conditions,
+            clock=self.clock,
+        )
+        self.station.overview.sources.append(self.alerts.conditions)
         self._readers = [
             SerialReader(
                 name,
@@ -281,19 +291,18 @@ class Service:
             findings.append(finding)
         return tuple(findings)
 
-    def _conditions(self) -> Iterator[Condition]:
-        """What the station itself does not know of."""
-        for finding in self.findings:
-            if finding.condition == "disk-unsafe":
-                yield Condition(finding.condition, finding.sentence)
-        yield from self.reserve.conditions()
-        if self.ups is not None:
-            yield from self.ups.conditions()
+    def _unsafe_disk(self) -> list[Condition]:
+        return [
+            Condition(finding.condition, finding.sentence)
+            for finding in self.findings
+            if finding.condition == "disk-unsafe"
+        ]
 
     def _refused_by_power(self, seconds: float) -> str | None:
         return None if self.ups is None else self.ups.refusal(seconds)
 
     def _power_changed(self) -> None:
+        self.alerts.wake()
         for worker in self.station.workers.values():
             worker.wake()
 
@@ -379,6 +388,8 @@ class Service:
         if self._hotplug is not None:
             self._start_thread("hotplug", self._hotplug.run)
             self._parts.append(self._hotplug.stop)
+        self._start_thread("alerts", self.alerts.run)
+        self._parts.append(self.alerts.stop)
         for worker in self.station.workers.values():
             self._threads.append(self._start_thread(f"printer-{worker.name}", worker.run))
             self._moving[f"printer {worker.name}"] = worker

@@ -9,12 +9,10 @@ import queue
 import secrets
 import threading
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from dataclasses import asdict, dataclass
-from itertools import pairwise
-from statistics import median
+from dataclasses import dataclass
 from typing import Any
 
 from agent.clock import Clock, sleep
@@ -25,13 +23,14 @@ from agent.errors import DiskFull, RequestRefused
 from agent.intake import Answer, Intake
 from agent.live import Board, Condition, PrinterReason, PrinterState, PrinterView, Situation
 from agent.model import INTEGER_MAX, JobState, Reason, base64url
+from agent.overview import Overview
 from agent.page.mrz import document_number, is_well_read
 from agent.page.raster import to_png
 from agent.queue import acts, attempts, intake_rules, inventory, jobs
 from agent.queue.group_commit import GroupCommit
 from agent.queue.jobs import Job
 from agent.queue.journal import Reader, Recorded, Transaction
-from agent.queue.states import NEEDS_PERSON, PAGE_IN_PRINTER, STOPPED, Phase, phases_of, state_of
+from agent.queue.states import PAGE_IN_PRINTER, STOPPED, Phase, phases_of, state_of
 from agent.worker import PrinterWorker
 
 JOBS_LIMIT_MAX = 1_000
@@ -43,13 +42,11 @@ REFUSALS_AN_HOUR_MAX = (
 HOUR_S = 3600.0
 CLEAR_WAIT_S = 30.0  # how long a call waits for a page to be cleared
 SUBSCRIPTION_EVENTS_MAX = 1_000
-CYCLES_SEEN = 20  # completed books from which the pace is taken
 # Receipts that somebody should look at, whoever made them.
 _TROUBLES = frozenset(
     {"print-in-doubt", "print-failed", "verify-failed", "job-set-aside", "printer-changed"}
     | {"journal-rolled-back", "message-refused", "transfer-refused"}
 )
-CYCLE_MAX_S = 600  # a longer pause between two books is no part of the pace
 
 _log = logging.getLogger(__name__)
 
@@ -133,7 +130,6 @@ class Station:
         keys: The station's keys in force.
         clock: Time.
         failed: Told of an error after which the process must end.
-        conditions: What parts that the station does not know have to say.
     """
 
     def __init__(
@@ -148,7 +144,6 @@ class Station:
         keys: Callable[[], StationKeys],
         clock: Clock,
         failed: Callable[[BaseException], None],
-        conditions: Callable[[], Iterable[Condition]] = tuple,
     ) -> None:
         self.settings = settings
         self.commits = commits
@@ -160,7 +155,6 @@ class Station:
         self._composers = composers
         self._keys = keys
         self._clock = clock
-        self._other_conditions = conditions
         self._subscriptions: list[Subscription] = []
         self._lock = threading.Lock()
         self._refusals = _Refusals()
@@ -168,6 +162,8 @@ class Station:
         self._due: int | None = None
         self._due_unknown = True
         self._reader_faults: dict[str, str] = {}
+        self.overview = Overview(settings, commits=commits, board=board, clock=clock)
+        self.overview.sources.append(self._faults_of_readers)
         self.journal.listen(self._recorded)
         board.listen(self._printer_changed)
 
@@ -485,80 +481,14 @@ class Station:
 
     def status(self) -> dict[str, Any]:
         """Counts, conditions and the expected finish; no holder data."""
-        reader = self.commits.read()
-        counts = dict.fromkeys((state.value for state in JobState), 0)
-        needs_person = 0
-        for row in reader.rows("SELECT phase, count(*) AS n FROM jobs GROUP BY phase"):
-            phase = Phase(row["phase"])
-            counts[state_of(phase).value] += row["n"]
-            needs_person += row["n"] if phase in NEEDS_PERSON else 0
-        return {
-            "station": self.settings.station.id,
-            "authority": self.settings.authority.id,
-            "jobs": counts,
-            "needs_person": needs_person,
-            "conditions": [
-                asdict(condition) for condition in self._conditions(reader, needs_person)
-            ],
-            "expected_finish": self._expected_finish(reader, counts),
-            "receipts": self.journal.head.seq,
-            "acknowledged": int(reader.station("acknowledged", 0)),
-            "printers": [
-                {
-                    "name": view.name,
-                    "state": view.state.value,
-                    "reasons": [reason.value for reason in view.reasons],
-                    "book_in": view.book_in,
-                }
-                for view in self.board.views()
-            ],
-        }
+        return self.overview.status()
 
-    def _conditions(self, reader: Reader, needs_person: int) -> Iterator[Condition]:
-        yield from self._other_conditions()
-        clock_doubt = self.commits.clock_doubt()
-        if clock_doubt is not None:
-            yield Condition("clock-untrusted", clock_doubt)
-        if reader.station("rolled_back"):
-            yield Condition(
-                "journal-rolled-back",
-                "printing waits for the authority's `resume`; accepting goes on",
-            )
-        if reader.station("retired"):
-            yield Condition("retired", "this station prints nothing any more")
-        for view in self.board.views():
-            if view.state is PrinterState.STOPPED and view.reasons:
-                reason = view.reasons[0].value
-                yield Condition(
-                    reason if reason.startswith("printer-") else f"printer-{reason}",
-                    f"{view.name}: {view.detail}",
-                )
+    def _faults_of_readers(self) -> list[Condition]:
         with self._lock:
-            faults = dict(self._reader_faults)
-        for name, why in faults.items():
-            yield Condition("reader-offline", f"{name}: {why}")
-        if needs_person:
-            yield Condition(
-                "jobs-need-a-person", f"{needs_person} jobs wait for a person: `print-agent jobs`"
-            )
-
-    @staticmethod
-    def _expected_finish(reader: Reader, counts: Mapping[str, int]) -> int | None:
-        """When the waiting jobs will be printed at the pace of the last books, NumericDate; None while no pace is known."""
-        moments = [
-            row["at"]
-            for row in reader.rows(
-                "SELECT at FROM events WHERE kind = 'print-completed' AND id > (SELECT max(id) FROM events) - 2000"
-                " ORDER BY id DESC LIMIT ?",
-                (CYCLES_SEEN,),
-            )
-        ]
-        cycles = [later - earlier for later, earlier in pairwise(moments)]
-        cycles = [cycle for cycle in cycles if 0 <= cycle <= CYCLE_MAX_S]
-        waiting = counts["pending"] + counts["processing"]
-        if not cycles or not waiting:
-            return None
-        return int(moments[0] + median(cycles) * waiting)
+            return [
+                Condition("reader-offline", f"{name}: {why}", about=name)
+                for name, why in self._reader_faults.items()
+            ]
 
     def receipts(self, after: int, limit: int) -> tuple[list[str], int, str]:
         """Receipts after that ``seq``, and the head of the whole chain."""
@@ -580,6 +510,8 @@ class Station:
         Raises:
             DiskFull: There is no room; the reserve is kept for what has begun.
         """
+        problem = (answer.type or "").rpartition(":")[2]
+        self.overview.refused(problem, sender_waits=False)
         self._tell_untold()
         with self._lock:
             if not self._refusals.may_tell(self._clock.monotonic()):
@@ -589,9 +521,7 @@ class Station:
             evidence["sha256"] = base64url(hashlib.sha256(raw).digest())
         if answer.jti is not None:
             evidence |= {"jti": answer.jti, "seq": answer.seq}
-        self._submit_refusal(
-            note=(answer.type or "").rpartition(":")[2], evidence=evidence
-        ).result()
+        self._submit_refusal(note=problem, evidence=evidence).result()
 
     def _tell_untold(self) -> None:
         """One receipt for the refusals of the hour before that had none."""

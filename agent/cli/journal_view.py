@@ -15,11 +15,12 @@ from agent.config import Settings
 from agent.crypto.receipts import compact
 from agent.errors import JournalDamaged, PrintAgentError, RequestRefused
 from agent.model import JobState
+from agent.overview import jobs_by_state, jobs_for_a_person
 from agent.queue import jobs
 from agent.queue.attempts import is_clear
 from agent.queue.damage import damaged
 from agent.queue.journal import Reader, check_owner, open_for_reading
-from agent.queue.states import NEEDS_PERSON, STOPPED, Phase, phases_of, state_of
+from agent.queue.states import STOPPED, phases_of
 from agent.selftest import examine
 from agent.station import JOBS_LIMIT_MAX, job_object
 
@@ -127,12 +128,6 @@ class JournalView:
         }
 
     def _status(self) -> dict[str, Any]:
-        counts = dict.fromkeys((state.value for state in JobState), 0)
-        needs_person = 0
-        for row in self._reader.rows("SELECT phase, count(*) AS n FROM jobs GROUP BY phase"):
-            phase = Phase(row["phase"])
-            counts[state_of(phase).value] += row["n"]
-            needs_person += row["n"] if phase in NEEDS_PERSON else 0
         conditions = [{"name": "not-running", "detail": "start it with `print-agent run`"}]
         conditions += [
             {"name": finding.condition, "detail": finding.sentence}
@@ -142,8 +137,8 @@ class JournalView:
         return {
             "station": self._settings.station.id,
             "authority": self._settings.authority.id,
-            "jobs": counts,
-            "needs_person": needs_person,
+            "jobs": jobs_by_state(self._reader),
+            "needs_person": jobs_for_a_person(self._reader),
             "conditions": conditions,
             "expected_finish": None,
             "receipts": int(self._reader.value("SELECT coalesce(max(seq), 0) FROM events")),

@@ -39,6 +39,7 @@ from agent.model import BOOK_NUMBER, INTEGER_MAX
 from agent.station import JOBS_LIMIT_MAX, RECEIPTS_LIMIT_MAX, text_of
 
 if TYPE_CHECKING:
+    from agent.intake import Answer
     from agent.station import Station, Subscription
 
 MESSAGE = "application/jose"
@@ -271,9 +272,14 @@ class HttpApi:
     async def _take_one(self, request: Request) -> Response:
         raw = await _read_message(request)
         answer = await self._messages.run(lambda: self._station.intake.take(raw))
+        self._count(answer)
         if answer.accepted:
             return JSONResponse(answer.row(), answer.status)
         return problem(answer.status, problem_name(answer.type), answer.detail)
+
+    def _count(self, answer: Answer) -> None:
+        if not answer.accepted:
+            self._station.overview.refused(problem_name(answer.type), sender_waits=True)
 
     async def _take_many(self, request: Request) -> Response:
         rows: list[dict[str, Any]] = []
@@ -283,7 +289,11 @@ class HttpApi:
         return JSONResponse(rows, 207)
 
     def _rows(self, lines: list[bytes]) -> list[dict[str, Any]]:
-        return [answer.row() for answer in self._station.intake.take_many(lines)]
+        rows = []
+        for answer in self._station.intake.take_many(lines):
+            self._count(answer)
+            rows.append(answer.row())
+        return rows
 
     # The technicians' calls
 

@@ -52,7 +52,9 @@ def test_three_keys_are_enough_and_the_rest_has_the_contracts_defaults(write):
     assert settings.http.listen is None
     assert settings.http.authority is None
     assert settings.inbox.directory == state / "inbox"
-    assert settings.mqtt is None
+    assert settings.mqtt is settings.ups is None
+    assert settings.alerts.mail_to == settings.alerts.command == ()
+    assert (settings.alerts.repeat_hours, settings.alerts.receipts_hours) == (24, 24)
     printer = settings.printers["main"]
     assert (printer.driver, printer.transport) == (Driver.ESCPOS, Transport.SERIAL)
     assert (printer.baudrate, printer.flow) == (115_200, Flow.RTSCTS)
@@ -113,6 +115,16 @@ def test_the_contracts_own_example_is_taken_whole(write):
             two_person = ["resolve", "accept"]
             [retention]
             documents_days = 30
+            [ups]
+            name = "desk"
+            upsd = "10.0.0.7:3493"
+            [alerts]
+            mail_to = ["ops@example.org"]
+            mail_from = "sambas@example.org"
+            smtp = "10.0.0.8:25"
+            command = ["/usr/local/bin/notify", "--now"]
+            repeat_hours = 0
+            receipts_hours = 48
             """
         )
     )
@@ -129,6 +141,10 @@ def test_the_contracts_own_example_is_taken_whole(write):
     assert settings.printers["training"].driver is Driver.VIRTUAL
     assert settings.readers["mrz"].baudrate == 9600
     assert settings.console.two_person == (config.Act.RESOLVE, config.Act.ACCEPT)
+    assert settings.ups is not None
+    assert settings.ups.upsd == Address("10.0.0.7", 3493)
+    assert settings.alerts.smtp == Address("10.0.0.8", 25)
+    assert settings.alerts.command == ("/usr/local/bin/notify", "--now")
 
 
 def test_relative_paths_follow_the_state_directory_wherever_it_is(write, tmp_path):
@@ -195,6 +211,11 @@ def test_a_mistake_is_one_line_with_key_and_what_is_allowed(write, wrong, instea
         ("[readers.a]\nport = 'x'\nprinter = 'b'", "readers.a.printer", '"b"; allowed: main'),
         ('[console]\ntwo_person = ["print"]', "console.two_person.0", '"request-transfer"'),
         ("[retention]\ndocuments_days = -1", "retention.documents_days", "found -1"),
+        ('[ups]\nupsd = "127.0.0.1:3493"', "ups.name", "found nothing"),
+        ('[ups]\nname = "desk\\nLOGOUT"', "ups.name", "upsc -l"),
+        ('[alerts]\nmail_to = ["ops"]', "alerts.mail_to.0", "mail addresses"),
+        ('[alerts]\nmail_to = ["a@b\\nBcc: c@d"]', "alerts.mail_to.0", "mail addresses"),
+        ('[alerts]\ncommand = ["notify"]', "alerts.command", "full path"),
         ("[keys]\nsealed = 1", "keys.sealed", "true or false"),
         ("[inbox]\ndirectory = [1]", "inbox.directory", "found [1]"),
         ("[cups]", "cups", "unknown key; allowed: station, authority"),

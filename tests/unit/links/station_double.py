@@ -85,11 +85,20 @@ class SubscriptionDouble:
         self.closed = True
 
 
+class OverviewDouble:
+    def __init__(self) -> None:
+        self.refusals: list[tuple[str, bool]] = []
+
+    def refused(self, problem: str, *, sender_waits: bool) -> None:
+        self.refusals.append((problem, sender_waits))
+
+
 class StationDouble:
     """Remembers the acts with their actors; ``failures`` are what the supervisor was told."""
 
     def __init__(self) -> None:
         self.intake = IntakeDouble()
+        self.overview = OverviewDouble()
         self.acts: list[tuple[Any, ...]] = []
         self.failures: list[BaseException] = []
         self.refusals: list[tuple[int, bytes]] = []
@@ -147,10 +156,16 @@ class StationDouble:
             "station": "sambas-01",
             "jobs": {"pending": 3, "completed": 4},
             "needs_person": 0,
-            "conditions": [{"name": "clock-untrusted", "detail": "set it"}],
+            "conditions": [{"name": "clock-untrusted", "detail": "set it", "about": ""}],
             "expected_finish": None,
             "receipts": 7,
             "acknowledged": 5,
+            "last_receipt_at": 1_893_456_000,
+            "oldest_unacknowledged_at": 1_893_455_000,
+            "messages_refused": {"malformed": 2},
+            "clock_trusted": False,
+            "journal_bytes": 200_000,
+            "disk_free_bytes": 9_000_000_000,
             "printers": [
                 {"name": "main", "state": "idle", "reasons": ["offline"], "book_in": None},
             ],
