@@ -18,8 +18,16 @@ SUBSYSTEM=="tty", KERNEL=="ttyS1", ENV{PRINT_AGENT}="typewriter"
 SUBSYSTEM=="usb", ATTR{idVendor}=="04b8", ENV{SYSTEMD_WANTS}="configure-printer@1.service"
 """
 BUS = "/devices/pci0000:00/0000:00:14.0/usb1"
-# In a mount namespace of its own: the system's rules and groups stay as they are.
+# In a mount namespace of its own: the system's rules, groups and devices stay as they are.
 SCRIPT = """\
+mount -t tmpfs tmpfs /run
+mount -t tmpfs tmpfs "$1/dev"
+mkdir "$1/dev/pts"
+mount -t devpts devpts -o newinstance,ptmxmode=0666 "$1/dev/pts"
+ln -s pts/ptmx "$1/dev/ptmx"
+: >"$1/dev/null"
+mount --bind /dev/null "$1/dev/null"
+mount --rbind "$1/dev" /dev
 mount --bind "$1/rules" /etc/udev/rules.d
 mount --bind "$1/group" /etc/group
 exec umockdev-run --device "$1/bus" -- udevadm test --action="$3" "/sys$2"
@@ -103,6 +111,7 @@ class Outcome:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("udev")
     (folder / "rules").mkdir()
+    (folder / "dev").mkdir()
     (folder / "rules" / RULES.name).write_bytes(RULES.read_bytes())
     (folder / "rules/70-print-agent-local.rules").write_text(LOCAL_RULES)
     (folder / "group").write_text(Path("/etc/group").read_text() + "print-agent:x:990:\n")
@@ -169,6 +178,12 @@ def test_everything_else_is_left_alone(udev, device):
 
 def test_a_device_that_goes_is_left_alone(udev):
     assert udev(EPSON, "remove").ours == []
+
+
+def test_trying_the_rules_changes_nothing_on_this_machine(udev):
+    before = set(Path("/dev").iterdir())
+    assert links(udev(BUILT_IN, "change")) == ["/dev/print-agent/printer-ttyS0"]
+    assert set(Path("/dev").iterdir()) == before
 
 
 def test_udevadm_finds_no_fault_in_the_file(udev):
