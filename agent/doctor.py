@@ -297,6 +297,7 @@ class _Doctor:
                 if stopped is not None:
                     yield stopped
                     return
+                yield from _words_of_usb(session)
                 said = interview(session, used_before=bool(known))
             yield from said.remarks
             yield from _identity(said, profile, known)
@@ -357,6 +358,20 @@ def _stopped_by(session: BookPrinter) -> Remark | None:
         ' lines, or set printer and flow to "xonxoff"',
         Trouble.SILENT,
     )
+
+
+def _words_of_usb(session: BookPrinter) -> Iterator[Remark]:
+    """What a USB printer says outside its own language."""
+    from agent.drivers.transport_usb import UsbTransport
+
+    line = session.transport
+    if not isinstance(line, UsbTransport):
+        return
+    device_id, port_status = line.device_id(), line.port_status()
+    if device_id:
+        yield Remark(f"USB device id {device_id}")
+    if port_status is not None and port_status.error:
+        yield Remark("its USB port reports an error; what follows should say which")
 
 
 def _identity(said: Interview, profile: Profile, known: dict[str, Any]) -> Iterator[Remark]:

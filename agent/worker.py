@@ -321,6 +321,7 @@ class PrinterWorker:
 
     def _turn(self, session: BookPrinter) -> None:
         self._serve()
+        self._track_book(session)
         if self._show_stop():
             session.pump(POLL_S)
             self._track_book(session)

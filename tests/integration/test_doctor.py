@@ -21,6 +21,7 @@ from agent.drivers.device_access import User
 from agent.drivers.transport_serial import SerialTransport
 from agent.drivers.transport_usb import Connected
 from agent.drivers.virtual.client import spawn
+from tests.unit.drivers.misbehaving_usb import MisbehavingUsb, UsbPrinter
 
 NOBODY = User("nobody", 65_534, frozenset({65_534}))
 
@@ -234,6 +235,23 @@ def test_usb_printers_are_looked_at_on_the_bus(
     told = of("printer", doctor()[1])
     assert told[0][0] == condition
     assert says in told[0][1]
+
+
+def test_a_usb_printer_is_asked_by_the_requests_of_its_class_too(tmp_path, doctor, monkeypatch):
+    printer = UsbPrinter(port_status=0x10)
+    prepare(tmp_path, 'transport = "usb"\nusb = "04b8:0202"\noverrides = {reply_seconds = 0.2}')
+    monkeypatch.setattr(transport_usb, "connected", lambda: [usb("04b8:0202", "X1")])
+    monkeypatch.setattr(transport_usb, "READ_SLICE_MS", 20)
+    monkeypatch.setattr(
+        doctor_module,
+        "open_transport",
+        lambda settings: transport_usb.open_usb(settings, backend=MisbehavingUsb(printer)),
+    )
+    told = of("printer", doctor()[1])
+    assert [condition for condition, _ in told] == [None, None, "printer-silent"]
+    assert told[0][1] == "main: USB device id MFG:EPSON;MDL:BOOK1;"
+    assert "port reports an error" in told[1][1]
+    assert printer.events[-2:] == ["release 0", "attach 0"]
 
 
 def test_another_printer_than_the_journals_is_told_before_the_agent_starts(desk, doctor):
