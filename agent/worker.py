@@ -601,8 +601,10 @@ class PrinterWorker:
 
     def _set_aside(self, job: Job, why: str) -> None:
         def operation(tx: Any) -> None:
-            current = jobs.move(tx, jobs.require(tx, job.id), Event.TAKE_BACK, printer=None)
-            jobs.move(tx, current, Event.SET_ASIDE, note=why)
+            current = jobs.require(tx, job.id)
+            if current.phase is Phase.SELECTED:  # else it has ended or is held meanwhile
+                current = jobs.move(tx, current, Event.TAKE_BACK, printer=None)
+                jobs.move(tx, current, Event.SET_ASIDE, note=why)
 
         self.journal.write(operation)
 
@@ -639,6 +641,7 @@ class PrinterWorker:
             self._loading = attempt
             try:
                 session.load(page.data, between=lambda: self._check_at_hand(session, job.id))
+                attempt = self.journal.write(partial(attempts.prove_load, attempt=attempt))
             except (TakenBack, NotNow):
                 self._loading = None
                 raise
@@ -647,7 +650,6 @@ class PrinterWorker:
                 if not self._clear_broken_load(session, attempt, watch):
                     return None
                 continue
-            attempt = self.journal.write(partial(attempts.prove_load, attempt=attempt))
             self._loading = None
             return attempt
 

@@ -199,9 +199,16 @@ def note_book_or_line(tx: Transaction, attempt: Attempt) -> Attempt:
 
 
 def prove_load(tx: Transaction, attempt: Attempt) -> Attempt:
-    """The fence reply came: the page lies complete in the printer, and the book may be asked for."""
+    """The fence reply came: the page lies complete in the printer, and the book may be asked for.
+
+    Raises:
+        NotNow: The job has ended meanwhile (``resume``).
+    """
+    job = jobs.require(tx, attempt.job)
+    if job.phase is not Phase.LOADING:
+        raise NotNow(f"job {job.id} is {job.phase}")
     after = _change(tx, attempt, stage=Stage.LOADED.value)
-    jobs.move(tx, jobs.require(tx, attempt.job), Event.LOAD_PROVEN)
+    jobs.move(tx, job, Event.LOAD_PROVEN)
     return after
 
 

@@ -337,14 +337,14 @@ class Bench:
         """The person beside the printer does what it asks, one thing after the other."""
         if self.hands_full:
             return
-        act = self._wanted_of_hands()
-        if act is None:
+        if self._wanted_of_hands() is None:
             return
         self.hands_full = True
 
         def done() -> None:
             self.hands_full = False
-            if self._wanted_of_hands() is not None:
+            act = self._wanted_of_hands()
+            if act is not None:
                 act()
 
         self.after(HAND_S, done)

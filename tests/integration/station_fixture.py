@@ -11,10 +11,15 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from agent.cli.client import CallFailed, Client
 from agent.clock import SystemClock, sleep
 from agent.config import load_settings
+from agent.crypto import jose
+from agent.model import TYP_DIRECTIVE
 from agent.service import Service, hold_state_directory
+from tests.unit.crypto.crypto_samples import sign
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 START_SECONDS_MAX = 30.0
@@ -117,3 +122,15 @@ def index() -> dict[str, Any]:
     """The vectors' index."""
     found: dict[str, Any] = json.loads((VECTORS / "index.json").read_text(encoding="utf-8"))
     return found
+
+
+def directive(seq: int, action: str, **claims: Any) -> bytes:
+    """A directive of the vectors' authority; ``reason`` and ``to`` are given where it has them."""
+    jwks = json.loads((VECTORS / "authority-private.jwks").read_text(encoding="utf-8"))
+    kid = "root-1" if action == "trust" else "issuer-ed25519-1"
+    secret = next(jwk["d"] for jwk in jwks["keys"] if jwk["kid"] == kid)
+    key = Ed25519PrivateKey.from_private_bytes(jose.decode_base64url(secret.encode()))
+    body = {"iss": index()["authority"], "aud": index()["station"], "seq": seq}
+    body |= {"jti": f"directive-{seq}", "iat": 1_700_000_000, "exp": 4_000_000_000}
+    body |= {"action": action, "reason": "a test", "to": "sambas-02"} | claims
+    return sign(body, key=key, kid=kid, typ=TYP_DIRECTIVE)
