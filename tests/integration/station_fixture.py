@@ -55,7 +55,7 @@ class FixedClock:
         return self._set_at
 
 
-def prepare(folder: Path, printer: str) -> Path:
+def prepare(folder: Path, printer: str, *, listen: str | None = None) -> Path:
     """A configuration with the vectors' keys."""
     state = folder / "s"
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -63,14 +63,19 @@ def prepare(folder: Path, printer: str) -> Path:
         shutil.copyfile(VECTORS / name, state / name)
         (state / name).chmod(0o600)
     path = folder / "station.toml"
-    path.write_text(CONFIGURATION.format(printer=printer), encoding="utf-8")
+    text = CONFIGURATION.format(printer=printer)
+    if listen is not None:
+        text = text.replace("[http]\n", f'[http]\nlisten = "{listen}"\n')
+    path.write_text(text, encoding="utf-8")
     return path
 
 
 @contextlib.contextmanager
-def serving(folder: Path, *, printer: str = ABSENT, clock: Any = None) -> Iterator[Client]:
+def serving(
+    folder: Path, *, printer: str = ABSENT, clock: Any = None, listen: str | None = None
+) -> Iterator[Client]:
     """The service in this process, over its real socket."""
-    settings = load_settings(prepare(folder, printer))
+    settings = load_settings(prepare(folder, printer, listen=listen))
     with hold_state_directory(settings):
         service = Service(settings, clock=clock)
         service.start()
