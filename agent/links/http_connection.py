@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 import struct
+from collections.abc import Callable
 from typing import Any
 
 import h11
@@ -18,6 +19,7 @@ from agent.links.problems import PROBLEM_MEDIA_TYPE, problem_details
 CONNECTIONS_MAX = 128
 HEAD_TIMEOUT_S = 20.0  # for a request's head
 UNREAD_BYTES_MAX = 64 * 1024 * 1024  # of a body that is refused already; then the line is closed
+LINGER_S = 5.0  # for a peer that still sends when it was answered for the last time
 
 
 class Crowd:
@@ -65,6 +67,7 @@ class Connection(H11Protocol):
         self._crowd = crowd
         self._head_timer: asyncio.TimerHandle | None = None
         self._unread = 0
+        self._lingers = False
         self.app = self._with_listener(self.app)
         self.heard_at = self.loop.time()
         crowd.add(self)
@@ -79,17 +82,20 @@ class Connection(H11Protocol):
     def connection_made(self, transport: Any) -> None:
         self.arrival = None
         super().connection_made(transport)
+        self.transport = _Lingering(transport, self._linger)  # type: ignore[assignment]  # it has what is used
         if self._listener is Listener.UNIX:
             self.client = ("uid", peer_uid(transport.get_extra_info("socket")))
         self._await_head()
 
     def data_received(self, data: bytes) -> None:
         self.heard_at = self.loop.time()
-        if self._answered:
+        if self._answered or self._lingers:
             self._unread += len(data)
             if self._unread > UNREAD_BYTES_MAX:
-                self.transport.close()
+                self.transport.abort()
                 return
+        if self._lingers:
+            return
         before = self.cycle
         super().data_received(data)
         if self.cycle is not before:
@@ -114,6 +120,17 @@ class Connection(H11Protocol):
             self.arrival.cancel()
         elif self.transport is not None:
             self.transport.abort()
+
+    def _linger(self, transport: asyncio.Transport) -> bool:
+        """Goes on reading where the peer still sends: closed at once, the line would take the answer with it."""
+        if self._lingers or self.conn.their_state not in (h11.SEND_BODY, h11.ERROR):
+            return False
+        self._lingers = True
+        if transport.can_write_eof():
+            transport.write_eof()
+        transport.resume_reading()
+        self.loop.call_later(LINGER_S, transport.close)
+        return True
 
     @property
     def _answered(self) -> bool:
@@ -159,6 +176,29 @@ class Connection(H11Protocol):
             ):
                 self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
+
+
+class _Lingering:
+    """A transport that asks before it closes.
+
+    Args:
+        transport: The real one.
+        linger: Whether it stays open for a while.
+    """
+
+    def __init__(
+        self, transport: asyncio.Transport, linger: Callable[[asyncio.Transport], bool]
+    ) -> None:
+        self._transport = transport
+        self._linger = linger
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def close(self) -> None:
+        """Closes, now or later."""
+        if not self._linger(self._transport):
+            self._transport.close()
 
 
 def peer_uid(connection: Any) -> int:

@@ -256,6 +256,26 @@ def test_a_refused_body_that_goes_on_is_read_to_its_end_so_that_the_answer_arriv
     connection.close()
 
 
+@pytest.mark.parametrize("kind", [b"text/plain", b"application/jose"])
+@pytest.mark.parametrize("tcp", [False, True])
+def test_the_answer_arrives_though_the_refused_peer_hangs_up_after_it(
+    start: Starter, tmp_path: Path, kind: bytes, tcp: bool
+):
+    server, _ = start(listen=Address("127.0.0.1", 0))
+    sent = POST.replace(b"application/jose", kind) + LAST + b"Content-Length: 8000000\r\n\r\n"
+    if tcp:
+        line = socket.create_connection(server.addresses(Listener.LOOPBACK)[0], timeout=20)
+    else:
+        line = socket.socket(socket.AF_UNIX)
+        line.settimeout(20)
+        line.connect(str(tmp_path / "agent.sock"))
+    with line:
+        line.sendall(sent + b"x" * 8_000_000)
+        answer = b"".join(iter(lambda: line.recv(65_536), b""))
+    assert answer.startswith((b"HTTP/1.1 415", b"HTTP/1.1 413"))
+    assert answer.count(b"urn:print-agent:") == 1
+
+
 def test_a_refused_body_without_end_is_cut_off(
     start: Starter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
