@@ -356,13 +356,19 @@ class ConsoleSettings(Table):
 
 
 class RetentionSettings(Table):
-    """``[retention]``: documents only; receipts, ids and hashes stay (CONTRACT section 3)."""
+    """``[retention]``: documents and message files only; receipts, ids and hashes stay (CONTRACT section 3)."""
 
     documents_days: int = Field(
         default=0,
         ge=0,
         le=3_650,
         description="days to keep an ended and acknowledged job's document, an integer, 0 to 3650",
+    )
+    accepted_days: int = Field(
+        default=30,
+        ge=1,
+        le=3_650,
+        description="days to keep an accepted message's file in the inbox's accepted/, an integer, 1 to 3650",
     )
 
 

@@ -109,6 +109,7 @@ class Intake:
         authority_id: ``iss`` of messages.
         clock: Time.
         has_room: Whether the disk has room beyond the reserve.
+        documents_days: How long an ended and acknowledged job's document is kept.
     """
 
     def __init__(
@@ -121,6 +122,7 @@ class Intake:
         authority_id: str,
         clock: Clock,
         has_room: Callable[[], bool] = lambda: True,
+        documents_days: int = 0,
     ) -> None:
         self._journal = journal
         self._trust = trust
@@ -129,6 +131,7 @@ class Intake:
         self._authority_id = authority_id
         self._clock = clock
         self._has_room = has_room
+        self._documents_days = documents_days
 
     def take(self, raw: bytes) -> Answer:
         """The answer for one message; 201 only when it is durable."""
@@ -226,7 +229,7 @@ class Intake:
             intake_rules.check_not_retired(tx, envelope)
             if isinstance(content, Directive):
                 intake_rules.check_trust_version(content, current=self._trust_version(tx))
-                intake_rules.accept_directive(tx, content)
+                intake_rules.accept_directive(tx, content, documents_days=self._documents_days)
             else:
                 intake_rules.check_books_free(tx, content)
                 intake_rules.accept_authorization(tx, content)

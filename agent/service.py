@@ -220,6 +220,7 @@ class Service:
             authority_id=settings.authority.id,
             clock=self.clock,
             has_room=self.reserve.has_room,
+            documents_days=settings.retention.documents_days,
         )
         composers = {
             name: self._composer(printer, profiles[name])
@@ -406,7 +407,11 @@ class Service:
         server = HttpServer(self.station, self.settings)
         server.start()
         self._parts.append(server.stop)
-        inbox = Inbox(self.station, self.settings.inbox.directory)
+        inbox = Inbox(
+            self.station,
+            self.settings.inbox.directory,
+            accepted_days=self.settings.retention.accepted_days,
+        )
         inbox.start()
         self._parts.append(inbox.stop)
         self._moving |= {"http": server, "inbox": inbox}

@@ -26,7 +26,7 @@ from agent.model import INTEGER_MAX, JobState, Reason, base64url
 from agent.overview import Overview
 from agent.page.mrz import document_number, is_well_read
 from agent.page.raster import to_png
-from agent.queue import acts, attempts, intake_rules, inventory, jobs
+from agent.queue import acts, attempts, intake_rules, inventory, jobs, retention
 from agent.queue.group_commit import GroupCommit
 from agent.queue.jobs import Job
 from agent.queue.journal import Reader, Recorded, Transaction
@@ -161,6 +161,7 @@ class Station:
         self._printers_told: dict[str, tuple[PrinterState, tuple[PrinterReason, ...]]] = {}
         self._due: int | None = None
         self._due_unknown = True
+        self._erase_at = 0.0
         self._reader_faults: dict[str, str] = {}
         self.overview = Overview(settings, commits=commits, board=board, clock=clock)
         self.overview.sources.append(self._faults_of_readers)
@@ -592,8 +593,9 @@ class Station:
     # Time and live changes
 
     def tick(self) -> None:
-        """Lets time pass: windows open and end, an hour of refusals is told. Called about once a second."""
+        """Lets time pass: windows open and end, an hour of refusals is told, old documents go. Called about once a second."""
         self._tell_untold()
+        self._erase_old_documents()
         if self._due_unknown:
             self._due_unknown = False
             self._due = intake_rules.due(self.commits.read())
@@ -601,6 +603,14 @@ class Station:
             return
         self._write(intake_rules.let_time_pass)
         self._wake_workers()
+
+    def _erase_old_documents(self) -> None:
+        now = self._clock.monotonic()
+        if now < self._erase_at:
+            return
+        kept_days = self.settings.retention.documents_days
+        erased = self._write(lambda tx: retention.erase_documents(tx, kept_days=kept_days))
+        self._erase_at = now + (HOUR_S if erased < retention.ERASED_AT_ONCE_MAX else 0)
 
     def subscribe(self) -> Subscription:
         """Live changes of jobs and printers."""

@@ -42,6 +42,8 @@ SEQUENCE_ENDING = ".jose-seq"
 DISK_FULL_STATUS = 507
 PIECE_SIZE = 64 * 1024
 RESCAN_S = 10.0  # a look without being told, should a change be missed
+ACCEPTED_DAYS = 30
+CLEAR_S = 3_600.0  # between two looks for old files
 RETRY_S = 5.0  # after a full disk
 # What would be refused is looked at again after this: it may still be written (`cp`).
 SETTLE_S = 1.0
@@ -87,9 +89,17 @@ class Inbox:
         station: Where messages go; told when the thread dies.
         directory: The folder; it and its accepted/ and refused/ are made where they are missing.
         clock: Time.
+        accepted_days: How long the file of an accepted message is kept; the journal holds what it said.
     """
 
-    def __init__(self, station: Station, directory: Path, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        station: Station,
+        directory: Path,
+        *,
+        clock: Clock | None = None,
+        accepted_days: int = ACCEPTED_DAYS,
+    ) -> None:
         self._station = station
         self._directory = directory
         self._clock = clock or SystemClock()
@@ -99,6 +109,8 @@ class Inbox:
         self._thread = threading.Thread(target=self._run, name="inbox", daemon=True)
         self._observer: Any = None
         self._first_seen: dict[str, tuple[_Seen, float]] = {}
+        self._accepted_s = accepted_days * 86_400
+        self._clear_at = 0.0
         self.progress = 0  # looks at the folder and at files in it
 
     def start(self) -> None:
@@ -175,10 +187,31 @@ class Inbox:
         """Takes every file that is there; gives the seconds after which to look again."""
         try:
             with self._open_inbox() as inbox:
+                self._clear_accepted(inbox)
                 return self._scan(inbox)
         except OSError as error:
             _log.warning("inbox-unreadable", extra={"sentence": error.strerror})
             return RESCAN_S
+
+    def _clear_accepted(self, inbox: int) -> None:
+        """Once an hour: files of accepted messages go when they are old enough."""
+        now = self._clock.monotonic()
+        if now < self._clear_at:
+            return
+        self._clear_at = now + CLEAR_S
+        with open_folder("accepted", parent=inbox) as accepted:
+            with os.scandir(accepted) as entries:
+                # The change time tells when it came here: a rename keeps the time of writing.
+                old = [
+                    entry.name
+                    for entry in entries
+                    if entry.is_file(follow_symlinks=False)
+                    and entry.stat(follow_symlinks=False).st_ctime
+                    < self._clock.now() - self._accepted_s
+                ]
+            for name in old:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(name, dir_fd=accepted)
 
     @contextlib.contextmanager
     def _open_inbox(self) -> Iterator[int]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from agent.errors import MessageRefused
 from agent.model import (
+    INTEGER_MAX,
     TYP_AUTHORIZATION,
     Action,
     Authorization,
@@ -20,6 +21,7 @@ from agent.queue import attempts, jobs
 from agent.queue.jobs import AUTHORITY, Job
 from agent.queue.journal import Reader, Transaction
 from agent.queue.known_time import AHEAD_MAX_S
+from agent.queue.retention import erase_documents
 from agent.queue.states import Event, Phase
 
 PROCESS_ID_LEAP = 1_000_000  # CONTRACT section 8 rule 6
@@ -157,8 +159,8 @@ def accept_authorization(tx: Transaction, authorization: Authorization) -> Job:
     return job
 
 
-def accept_directive(tx: Transaction, directive: Directive) -> None:
-    """Journals a checked directive and what it changes."""
+def accept_directive(tx: Transaction, directive: Directive, *, documents_days: int = 0) -> None:
+    """Journals a checked directive and what it changes; documents are kept so many days after their job's end."""
     envelope = directive.envelope
     far_ahead = tx.clock_trusted and envelope.iat > tx.now + AHEAD_MAX_S
     _register(tx, envelope, action=directive.action.value, job=directive.job, far_ahead=far_ahead)
@@ -171,7 +173,7 @@ def accept_directive(tx: Transaction, directive: Directive) -> None:
         case Action.RETIRE:
             _retire(tx, directive)
         case Action.ACKNOWLEDGE:
-            _acknowledge(tx, directive)
+            _acknowledge(tx, directive, documents_days=documents_days)
         case Action.TRUST:
             tx.put("station", "trust", value=json.dumps(directive.jwks, separators=(",", ":")))
             tx.put("station", "trust_version", value=directive.version)
@@ -359,7 +361,7 @@ def _retire(tx: Transaction, directive: Directive) -> None:
         cancel(tx, jobs.from_row(row), Reason.TRANSFERRED, actor=AUTHORITY, note=directive.reason)
 
 
-def _acknowledge(tx: Transaction, directive: Directive) -> None:
+def _acknowledge(tx: Transaction, directive: Directive, *, documents_days: int) -> None:
     through, head = directive.through, directive.head
     assert through is not None
     assert head is not None
@@ -375,20 +377,7 @@ def _acknowledge(tx: Transaction, directive: Directive) -> None:
         return
     if through > int(tx.station("acknowledged", 0)):
         tx.put("station", "acknowledged", value=through)
-    erased = list(
-        tx.rows(
-            "SELECT number, id FROM jobs WHERE end_seq <= ? AND end_seq IS NOT NULL AND erased = 0",
-            (through,),
-        )
-    )
-    for row in erased:
-        tx.put("jobs", row["number"], erased=1)
-        tx.erase_document(row["id"])
-    if erased:
-        tx.receipt(
-            "documents-erased", actor=AUTHORITY, evidence={"through": through, "jobs": len(erased)}
-        )
-    else:
+    if not erase_documents(tx, kept_days=documents_days, actor=AUTHORITY, limit=INTEGER_MAX):
         tx.note_if_changed("acknowledged")
 
 

@@ -13,7 +13,7 @@ import pytest
 from agent.errors import ConfigurationInvalid
 from agent.links import inbox as inbox_module
 from agent.links import refused_folder
-from agent.links.inbox import RETRY_S, SETTLE_S, Inbox
+from agent.links.inbox import ACCEPTED_DAYS, CLEAR_S, RETRY_S, SETTLE_S, Inbox
 from agent.links.refused_folder import RefusedFolder
 from agent.links.sequence import MESSAGE_STREAM_MAX
 from agent.model import BATCH_LINES_MAX, BATCH_SIZE_MAX
@@ -453,3 +453,18 @@ def test_what_is_renamed_in_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     finally:
         inbox.stop()
     assert len(station.intake.known) == 3
+
+
+def test_the_files_of_accepted_messages_go_after_their_days(bench: Bench):
+    bench.put("x.jws", b"good-1")
+    bench.look()
+    (bench.directory / "accepted" / "folder").mkdir()
+    came = (bench.directory / "accepted" / "x.jws").stat().st_ctime
+    bench.clock.time = came + ACCEPTED_DAYS * 86_400 - 60
+    bench.look()
+    assert bench.names("accepted") == ["x.jws"]
+    bench.put("y.jws", b"good-2")
+    bench.clock.time += CLEAR_S
+    bench.look()
+    assert bench.names("accepted") == ["y.jws"]
+    assert (bench.directory / "accepted" / "folder").is_dir()
