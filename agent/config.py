@@ -192,6 +192,8 @@ MailAddress = Annotated[str, StringConstraints(pattern=r"\A[!-?A-~]{1,64}@[A-Za-
 PartName = Annotated[str, StringConstraints(pattern=r"\A[a-z0-9-]{1,32}\z")]
 Millimetres = Annotated[float, Field(ge=-50, le=50, allow_inf_nan=False)]
 
+# Keys that an earlier version knew under another name, each with the one of today: it goes on being read.
+RENAMED: Mapping[str, str] = {}
 TABLES_WITH_DEFAULTS = ("keys", "http", "inbox", "readers", "console", "retention", "alerts")
 IDENTIFIER_ALLOWED = "1 to 64 characters, no control characters"
 FILE_ALLOWED = "a path; a relative one is relative to state_dir"
@@ -468,7 +470,7 @@ def load_settings(path: Path | None = None) -> Settings:
         ConfigurationInvalid: one line with file, key, what was found and what is allowed.
     """
     file = configuration_path(path)
-    return settings_from(_read_table(file), file)
+    return settings_from(_with_todays_names(_read_table(file), file), file)
 
 
 def settings_from(table: dict[str, Any], file: Path) -> Settings:
@@ -518,6 +520,24 @@ def _read_table(file: Path) -> dict[str, Any]:
         # tomllib lets the interpreter's own limits through: long integers, deep arrays.
         reason = " ".join(str(error).split())[:200]
         raise ConfigurationInvalid(f"{file}: found no valid TOML: {reason}") from None
+
+
+def _with_todays_names(table: dict[str, Any], file: Path) -> dict[str, Any]:
+    """The table with every key of ``RENAMED`` under its name of today."""
+    for before, today in RENAMED.items():
+        *path, old = before.split(".")
+        *_, new = today.split(".")
+        place: Any = table
+        for name in path:
+            place = place.get(name) if isinstance(place, dict) else None
+        if not isinstance(place, dict) or old not in place:
+            continue
+        if new in place:
+            raise ConfigurationInvalid(
+                f"{file}: {before}: found beside {new}, which is its name now; allowed: one of them"
+            )
+        place[new] = place.pop(old)
+    return table
 
 
 def _bases(table: dict[str, Any], file: Path) -> _Bases:
