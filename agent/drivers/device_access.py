@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 HOLDERS_MAX = 5  # named in one message
 PTY_MAJORS = range(136, 144)  # Linux, Documentation/admin-guide/devices.txt
 SERVICE_MANAGER = "1"  # systemd keeps a crashed agent's line open for it (FDSTORE)
+MODEM_MANAGER = "ModemManager"
 CUPS_QUEUES = Path("/etc/cups/printers.conf")
 SERIAL_NAMES = Path("/dev/serial/by-id")
 
@@ -157,7 +158,7 @@ def modem_manager_reaches_for(path: str) -> bool:
     import pyudev
 
     if not any(
-        _name(process) == "ModemManager" for process in filter(str.isdigit, os.listdir("/proc"))
+        _name(process) == MODEM_MANAGER for process in filter(str.isdigit, os.listdir("/proc"))
     ):
         return False
     try:

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
+import json
 import os
+import socket
 import sys
 
 import pytest
-from desk_fixture import BOOK, JOB, SPECIMEN, claims, plugged_in, shown, submit, wait_for
+from desk_fixture import (
+    BOOK,
+    JOB,
+    SPECIMEN,
+    WAIT_SECONDS_MAX,
+    claims,
+    plugged_in,
+    shown,
+    submit,
+    wait_for,
+)
 
 from agent import service
 from agent.cli import main
@@ -176,6 +190,24 @@ def job(client):
     return client.get(f"/v1/jobs/{JOB}")
 
 
+def client_events(client):
+    """What the readers said, from now on, as somebody sees it who looks at live changes."""
+    connection = http.client.HTTPConnection("localhost", timeout=WAIT_SECONDS_MAX)
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.connect(str(client.path))
+    connection.request("GET", "/v1/events")
+    stream = connection.getresponse()
+    assert stream.readline().startswith(b":")
+
+    def said():
+        with contextlib.closing(connection), contextlib.closing(stream):
+            for line in stream:
+                if line.startswith(b"data: ") and b'"reader"' in line:
+                    yield json.loads(line.removeprefix(b"data: "))["detail"]
+
+    return said()
+
+
 READER = 'verify = "mrz"\n[readers.desk]\nport = "{}/reader"'
 
 
@@ -205,6 +237,38 @@ def test_a_book_with_another_zone_than_its_jobs_stops_the_job(desk, reader):
         wait_for(lambda: "verify-failed" in job(client)["reasons"])
         client.post(f"/v1/jobs/{JOB}/resolve", {"outcome": "printed", "book": BOOK})
         assert job(client)["state"] == "completed"
+
+
+def test_a_scanned_zone_ends_a_doubt(desk, reader):
+    desk.switch_on()
+    quick = "overrides = {page_seconds = 2.0}\n"
+    with desk.serving(quick + READER.format(desk.folder)) as client:
+        submit(client)
+        wait_for(lambda: shown(client) == ("idle", []))
+        wait_for(lambda: client.get("/v1/status")["conditions"] == [])
+        scan(reader, BOOK)
+        wait_for(lambda: "media-needed" in shown(client)[1])
+        desk.printer.insert(BOOK)
+        wait_for(lambda: desk.printer.state().printing)
+        desk.printer.power_off(hang_up=True)
+        desk.printer.remove()
+        wait_for(lambda: "print-in-doubt" in job(client)["reasons"])
+        desk.printer.power_on()
+        wait_for(lambda: "printer-not-clear" not in job(client)["reasons"])
+        upper, lower = SPECIMEN["mrz"]
+        scan(reader, f"{upper}{lower}")
+        wait_for(lambda: job(client)["state"] == "completed")
+
+
+def test_where_two_must_agree_a_reader_verifies_nothing(desk, reader):
+    desk.switch_on()
+    two = '\n[console]\ntwo_person = ["verify"]'
+    with desk.serving(READER.format(desk.folder) + two) as client:
+        printed(desk, client, reader)
+        with contextlib.closing(client_events(client)) as events:
+            scan(reader, "\r".join(SPECIMEN["mrz"]))
+            assert "two technicians" in next(events)
+        assert "verify-wanted" in job(client)["reasons"]
 
 
 def test_a_reader_that_is_away_is_a_condition_that_ends_when_it_comes(desk):

@@ -75,9 +75,14 @@ def test_what_a_running_agent_wants_of_a_person_is_told(desk, doctor):
         wait_for(lambda: shown(client) == ("idle", []))
         desk.printer.open_cover()
         wait_for(lambda: shown(client)[0] == "stopped")
+        with (desk.folder / "station.toml").open("a") as configuration:
+            configuration.write('[printers.spare]\ndriver = "virtual"\n')
         code, findings = doctor()
     assert code == 1
-    assert of("printer", findings) == [("printer-cover-open", "main: close the cover")]
+    main_printer, _, spare = of("printer", findings)
+    assert main_printer == ("printer-cover-open", "main: close the cover")
+    assert spare[0] == "printer-unknown"
+    assert "older configuration" in spare[1]
     ((condition, sentence),) = of("reader", findings)
     assert condition == "reader-offline"
     assert "/nonexistent/reader is not there" in sentence

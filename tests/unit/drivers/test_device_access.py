@@ -120,8 +120,10 @@ def test_the_queues_of_cups_that_print_on_the_device_are_named(tmp_path, monkeyp
 
 def test_modem_manager_reaches_for_what_it_was_not_told_to_leave(tmp_path, monkeypatch):
     device = "/dev/null"  # udev knows it everywhere
+    # A name of this run's own: a real one may run on this machine.
+    monkeypatch.setattr(device_access, "MODEM_MANAGER", f"modem-{os.getpid()}")
     assert not device_access.modem_manager_reaches_for(device)
-    program = tmp_path / "ModemManager"
+    program = tmp_path / device_access.MODEM_MANAGER
     shutil.copyfile(Path("/bin/sleep").resolve(), program)
     program.chmod(0o700)
     with subprocess.Popen([str(program), "60"]) as process:
