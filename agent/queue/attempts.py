@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from agent.errors import PrintAgentError
-from agent.model import PrinterIdentity, process_id_text
+from agent.model import PrinterIdentity, Reason, process_id_text
 from agent.queue import jobs
 from agent.queue.jobs import AGENT, Job, require_presented_books
 from agent.queue.journal import Reader, Row, Transaction
@@ -311,7 +311,7 @@ def doubt(tx: Transaction, attempt: Attempt, *, evidence: Mapping[str, Any], not
     if job.phase is Phase.IN_DOUBT:
         return job
     tx.put("books", jobs.book_id(job), fate="may-have-ink")
-    return jobs.move(
+    job = jobs.move(
         tx,
         job,
         Event.DOUBT,
@@ -319,6 +319,11 @@ def doubt(tx: Transaction, attempt: Attempt, *, evidence: Mapping[str, Any], not
         note=note,
         crashes=0,
     )
+    if job.wish == Reason.TRANSFERRED and not tx.station("retired"):
+        # It was to be given up once its page was cleared; now there may be ink (CONTRACT section 3.3).
+        job = jobs.change(tx, job, wish=None)
+        jobs.tell(tx, "transfer-refused", job, actor=AGENT)
+    return job
 
 
 def fail(tx: Transaction, attempt: Attempt, *, evidence: Mapping[str, Any], note: str) -> Job:

@@ -136,6 +136,27 @@ def test_a_transfer_is_refused_where_there_may_be_ink(job_in, phase):
         ended_as(bench, "pending")
 
 
+def test_a_transfer_that_waits_for_the_page_to_be_cleared_is_refused_once_there_may_be_ink(job_in):
+    bench = job_in(Phase.LOADING)
+    bench.direct(Action.TRANSFER)
+    with bench.told() as told:
+        bench.doubt()
+    assert told == ["print-in-doubt", "transfer-refused"]
+    bench.resolve(Outcome.BLANK)
+    ended_as(bench, "pending")
+
+
+@pytest.mark.parametrize("wished", [Action.REVOKE, Action.RETIRE, Action.HOLD])
+def test_the_other_wishes_outlast_a_doubt(job_in, wished):
+    bench = job_in(Phase.LOADING)
+    bench.direct(wished)
+    with bench.told() as told:
+        bench.doubt()
+    assert told == ["print-in-doubt"]
+    bench.resolve(Outcome.BLANK)
+    assert bench.shown()[0] == ("pending-held" if wished is Action.HOLD else "canceled")
+
+
 def test_a_transfer_is_taken_once_the_earlier_book_is_known_to_be_spoiled(job_in):
     bench = job_in(Phase.IN_DOUBT, "C0000001", "C0000002")
     bench.direct(Action.TRANSFER)
