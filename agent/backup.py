@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 import apsw
@@ -19,6 +21,8 @@ from agent.queue.witness import Witness, witness_path
 from agent.service import hold_state_directory, open_journal
 from agent.verification import verify_journal
 
+_COPY_NAME = re.compile(r"journal-\d{8}T\d{6}Z\.db")
+
 
 def backup_journal(settings: Settings, target: Path) -> None:
     """Writes a consistent copy, one file; the agent may run and print meanwhile.
@@ -28,6 +32,27 @@ def backup_journal(settings: Settings, target: Path) -> None:
         JournalDamaged: There is no journal, or one of its pages is damaged: that is no backup.
     """
     _copy(settings.journal_path, target)
+
+
+def backup_into(settings: Settings, directory: Path, *, keep: int, now: int) -> Path:
+    """Writes a copy named after the time into a folder, and only then removes the oldest beyond ``keep``; gives the copy.
+
+    Raises:
+        ConfigurationInvalid: The folder cannot be used.
+        JournalDamaged: There is no journal, or it is damaged; the older copies stay.
+    """
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        target = directory / f"journal-{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%SZ}.db"
+        backup_journal(settings, target)
+        copies = sorted(file for file in directory.iterdir() if _COPY_NAME.fullmatch(file.name))
+        for old in copies[:-keep]:
+            old.unlink()
+    except OSError as error:
+        raise ConfigurationInvalid(
+            f"{error.filename}: {error.strerror}; allowed: a folder that this user may write"
+        ) from error
+    return target
 
 
 def restore_journal(settings: Settings, source: Path) -> Path | None:

@@ -146,6 +146,7 @@ def _put_documents(folder: Path, version: str) -> None:
     _copy(ROOT / "debian/copyright", folder / "copyright")
     for source in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
         _copy(source, folder / source.name)
+    _copy(ROOT / "prometheus/alerts.yml", folder / "examples/prometheus-alerts.yml")
     changes = (
         f"{NAME} ({version}) stable; urgency=medium\n\n  * See CHANGELOG.md beside this file.\n\n"
     )

@@ -53,14 +53,29 @@ def journal_verify(config: Config = None, as_json: Json = False) -> None:
 
 @journal.command("backup")
 def journal_backup(
-    target: Annotated[Path, typer.Argument(metavar="FILE", show_default=False)],
+    target: Annotated[Path | None, typer.Argument(metavar="FILE", show_default=False)] = None,
+    directory: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="A copy named after the time, in this folder.", show_default=False
+        ),
+    ] = None,
+    keep: Annotated[
+        int, typer.Option(min=1, help="How many copies stay in the folder; the oldest go.")
+    ] = 14,
     config: Config = None,
 ) -> None:
     """Copies the journal to a new file, also while the agent prints."""
-    from agent.backup import backup_journal
+    from agent.backup import backup_into, backup_journal
     from agent.cli.output import say
+    from agent.clock import SystemClock
 
-    backup_journal(settings_of(config), target)
+    if (target is None) == (directory is None):
+        raise typer.BadParameter("name a FILE, or a folder with --directory")
+    if directory is not None:
+        target = backup_into(settings_of(config), directory, keep=keep, now=SystemClock().now())
+    elif target is not None:
+        backup_journal(settings_of(config), target)
     say(f"{target}: written")
 
 
