@@ -56,12 +56,13 @@ class FixedClock:
 
 
 def prepare(folder: Path, printer: str, *, listen: str | None = None) -> Path:
-    """A configuration with the vectors' keys."""
+    """A configuration with the vectors' keys, where the folder holds none of its own yet."""
     state = folder / "s"
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     for name in ("station.jwks", "trust.jwks"):
-        shutil.copyfile(VECTORS / name, state / name)
-        (state / name).chmod(0o600)
+        if not (state / name).exists():
+            shutil.copyfile(VECTORS / name, state / name)
+            (state / name).chmod(0o600)
     path = folder / "station.toml"
     text = CONFIGURATION.format(printer=printer)
     if listen is not None:
