@@ -6,8 +6,8 @@ from typing import Any
 
 from agent.config import Settings
 from agent.crypto.extract import Scope, build_extract
-from agent.crypto.keys import load_station_keys
 from agent.crypto.receipts import EVENT_KEYS_ROTATED, compact
+from agent.crypto.sealed_keys import open_station_keys
 from agent.errors import ConfigurationInvalid, PrintAgentError
 from agent.queue.journal import Reader, open_reader
 
@@ -22,7 +22,7 @@ def export_extract(settings: Settings, scope: Scope, *, now: int) -> list[str]:
     Raises:
         PrintAgentError: No receipt belongs to the scope, or the journal or the keys cannot be used.
     """
-    keys = load_station_keys(settings.keys.station, sealed=settings.keys.sealed)
+    keys = open_station_keys(settings.keys.station, sealed=settings.keys.sealed)
     with open_reader(settings.journal_path, station_id=settings.station.id) as reader:
         ends = reader.row(*_ends(scope))
         if ends is None or ends["first"] is None:

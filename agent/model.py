@@ -65,6 +65,13 @@ class BookFate(enum.StrEnum):
     MISSING = "missing"  # not in the house
 
 
+class Role(enum.StrEnum):
+    """What a trusted key may sign: root trust updates and nothing else, an issuer the rest."""
+
+    ISSUER = "issuer"
+    ROOT = "root"
+
+
 class Action(enum.StrEnum):
     """Directive actions, CONTRACT section 3.3."""
 

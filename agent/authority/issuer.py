@@ -1,7 +1,7 @@
 """Issues authorizations and directives; its state is a directory.
 
 ``authority.json``         the authority's id
-``authority.jwks``         its private keys, mode 0600: an issuer, a root, and one that seals documents
+``authority.jwks``         its private keys, mode 0600: issuers, roots, and one that seals documents
 ``stations/ID.jwks``       a station's public keys
 ``issued/ID.jsonl``        what was issued to it, one line each; the last one holds the last ``seq``
 ``kept/ID/SEQ.jwe``        an authorization's documents, sealed for the authority itself
@@ -19,17 +19,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from joserfc import jwe
 from joserfc.errors import JoseError
 from joserfc.jwk import OKPKey
 
 from agent.authority.audit import Audit
+from agent.authority.signing_keys import SigningKey, SigningKeys
 from agent.crypto import jose
 from agent.crypto.keys import (
     ALG_ENCRYPTION,
     Algorithm,
-    Role,
     sync_directory,
     write_private_file,
 )
@@ -41,12 +41,12 @@ from agent.model import (
     TYP_DIRECTIVE,
     TYP_DOCUMENT,
     Action,
+    Role,
 )
 from agent.page.mrz import compose_mrz
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LINE_SIZE_MAX = 64 * 1024  # bytes; a line of the issued list has some 200
-_KID = {Role.ISSUER: "issuer-1", Role.ROOT: "root-1"}
 _TYP_KEPT = "documents+json"
 # joserfc refuses by default what is larger than 64 KiB; four portraits are.
 _REGISTRY = jwe.JWERegistry(algorithms=[ALG_ENCRYPTION, "A256GCM"])
@@ -71,18 +71,14 @@ class Replaced(NamedTuple):
 
 
 class Authority:
-    """An issuer key, a root key, and for each station its keys and what was issued to it."""
+    """Its signing keys, and for each station its keys and what was issued to it."""
 
     def __init__(
-        self,
-        directory: Path,
-        authority_id: str,
-        keys: Mapping[Role, Ed25519PrivateKey],
-        sealing_key: OKPKey,
+        self, directory: Path, authority_id: str, keys: SigningKeys, sealing_key: OKPKey
     ) -> None:
         self.directory = directory
         self.id = authority_id
-        self._keys = dict(keys)
+        self._keys = keys
         self._sealing_key = sealing_key
 
     @classmethod
@@ -92,14 +88,12 @@ class Authority:
         Raises:
             ConfigurationInvalid: there is one, or it cannot be written.
         """
-        keys = {role: Ed25519PrivateKey.generate() for role in Role}
+        keys = SigningKeys.generate()
         sealing_key = OKPKey.generate_key("X25519", {"use": "enc", "kid": "documents-1"})
         authority = cls(directory, authority_id, keys, sealing_key)
         for folder in (directory, *(directory / name for name in ("stations", "issued", "kept"))):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        private = [authority._jwk(role) | {"d": _raw(keys[role])} for role in Role]
-        private.append(sealing_key.as_dict(private=True))
-        write_private_file(directory / "authority.jwks", {"keys": private})
+        write_private_file(directory / "authority.jwks", authority._private_jwks())
         write_private_file(directory / "authority.json", {"authority": authority_id})
         return authority
 
@@ -113,16 +107,9 @@ class Authority:
         try:
             about = jose.parse_object((directory / "authority.json").read_bytes())
             jwks = jose.parse_object((directory / "authority.jwks").read_bytes())
-            keys = {
-                Role(jwk["role"]): Ed25519PrivateKey.from_private_bytes(
-                    jose.decode_base64url(jwk["d"].encode())
-                )
-                for jwk in jwks["keys"]
-                if "role" in jwk
-            }
             sealing_key = OKPKey.import_key(_encryption_jwk(jwks))
-            roles = {role: keys[role] for role in Role}
-            return cls(directory, about["authority"], roles, sealing_key)
+            keys = SigningKeys.from_jwks(jwks["keys"])
+            return cls(directory, about["authority"], keys, sealing_key)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             raise ConfigurationInvalid(
                 f"{directory}: no reference authority; make one with `print-agent authority init`"
@@ -130,7 +117,26 @@ class Authority:
 
     def trust_jwks(self) -> dict[str, Any]:
         """What a station's ``trust.jwks`` holds: the public keys."""
-        return {"version": 0, "keys": [self._jwk(role) for role in Role]}
+        return self._keys.trust_jwks()
+
+    @property
+    def trust_version(self) -> int:
+        """The newest version of the trust store, 0 where no key was ever replaced."""
+        return self._keys.version
+
+    def rotate(self, role: Role) -> None:
+        """Replaces the issuer or the root; each station learns it by a ``trust`` update.
+
+        The key until now signs nothing more, but for a root: it signs the update that brings the next one.
+        """
+        told = [
+            row.get("version", 0) for station in self.stations() for row in self.issued(station)
+        ]
+        self._keys = self._keys.rotated(role, version=max([self.trust_version, *told]) + 1)
+        _replace(self.directory / "authority.jwks", self._private_jwks())
+
+    def _private_jwks(self) -> dict[str, Any]:
+        return {"keys": [*self._keys.to_jwks(), self._sealing_key.as_dict(private=True)]}
 
     def add_station(self, station_id: str, public_jwks: Mapping[str, Any]) -> None:
         """Registers a station by what ``print-agent keys show`` prints; again after a rotation.
@@ -154,11 +160,7 @@ class Authority:
         if path.exists():
             known = {jwk["kid"] for jwk in keys}
             keys += [jwk for jwk in self._station(station_id)["keys"] if jwk["kid"] not in known]
-        fresh = path.with_suffix(".new")
-        fresh.unlink(missing_ok=True)
-        write_private_file(fresh, {"keys": keys})
-        fresh.replace(path)
-        sync_directory(path.parent)
+        _replace(path, {"keys": keys})
 
     def stations(self) -> list[str]:
         """The ids of the registered stations."""
@@ -211,6 +213,7 @@ class Authority:
             TYP_AUTHORIZATION,
             {"jti": jti, "iat": now, "books": entries} | terms,
             about,
+            key=self._keys.of(Role.ISSUER),
             sealed=_seal(dict(documents), self._sealing_key, typ=_TYP_KEPT),
         )
 
@@ -242,9 +245,9 @@ class Authority:
         jti: str | None = None,
         **claims: Any,
     ) -> str:
-        """Signs a directive, a ``trust`` update with the root key.
+        """Signs a directive, a ``trust`` update with the root that the version before it names.
 
-        A ``trust`` update without ``jwks`` brings this authority's own keys.
+        A ``trust`` update without ``jwks`` brings this authority's own keys of that version.
 
         Args:
             station_id: a registered station.
@@ -258,12 +261,16 @@ class Authority:
             ConfigurationInvalid: no such station.
         """
         self._station(station_id)
+        key = self._keys.of(Role.ISSUER)
         if action is Action.TRUST:
-            claims.setdefault("jwks", self.trust_jwks())
+            version = min(claims["version"], self.trust_version + 1)
+            claims.setdefault("jwks", self._keys.trust_jwks(version=version))
+            key = self._keys.of(Role.ROOT, version=max(version - 1, 0))
         about = {"action": action.value, "exp": exp}
-        about |= {name: claims[name] for name in ("job", "to", "through") if name in claims}
+        told = ("job", "to", "through", "version")
+        about |= {name: claims[name] for name in told if name in claims}
         body = {"jti": jti, "iat": now, "exp": exp, "action": action.value} | claims
-        return self._issue(station_id, TYP_DIRECTIVE, body, about)
+        return self._issue(station_id, TYP_DIRECTIVE, body, about, key=key)
 
     def verify(self, station_id: str, receipts: Iterable[str]) -> Audit:
         """Follows a station's receipts from the first one, and compares them with what was issued.
@@ -294,15 +301,13 @@ class Authority:
         claims: dict[str, Any],
         about: dict[str, Any],
         *,
+        key: SigningKey,
         sealed: str | None = None,
     ) -> str:
-        role = Role.ROOT if about.get("action") == Action.TRUST else Role.ISSUER
         with locked(self._issued_path(station_id)) as file:
             seq = _last_seq(file) + 1
             claims["jti"] = claims["jti"] or f"directive-{seq}"
-            message = self._sign(
-                typ, role, {"iss": self.id, "aud": station_id, "seq": seq} | claims
-            )
+            message = _sign(key, typ, {"iss": self.id, "aud": station_id, "seq": seq} | claims)
             # Both are durable before the row is: what has a row can be given out again.
             if sealed is not None:
                 self._keep(station_id, seq, "jwe", sealed)
@@ -329,17 +334,6 @@ class Authority:
     def _kept_path(self, station_id: str, seq: int, suffix: str) -> Path:
         return self.directory / "kept" / station_id / f"{seq}.{suffix}"
 
-    def _sign(self, typ: str, role: Role, claims: Mapping[str, Any]) -> str:
-        header = {"alg": Algorithm.ED25519.value, "kid": _KID[role], "typ": typ}
-        signing_input = f"{_segment(header)}.{_segment(claims)}"
-        signature = self._keys[role].sign(signing_input.encode("ascii"))
-        return f"{signing_input}.{jose.encode_base64url(signature)}"
-
-    def _jwk(self, role: Role) -> dict[str, Any]:
-        x = jose.encode_base64url(self._keys[role].public_key().public_bytes_raw())
-        jwk = {"kty": "OKP", "crv": "Ed25519", "x": x, "kid": _KID[role], "use": "sig"}
-        return jwk | {"alg": Algorithm.ED25519.value, "role": role.value}
-
     def require_station(self, station_id: str) -> None:
         """Raises ``ConfigurationInvalid`` where the station is not registered."""
         self._station(station_id)
@@ -354,6 +348,22 @@ class Authority:
 
     def _issued_path(self, station_id: str) -> Path:
         return self.directory / "issued" / f"{station_id}.jsonl"
+
+
+def _sign(key: SigningKey, typ: str, claims: Mapping[str, Any]) -> str:
+    header = {"alg": Algorithm.ED25519.value, "kid": key.kid, "typ": typ}
+    signing_input = f"{_segment(header)}.{_segment(claims)}"
+    signature = key.private.sign(signing_input.encode("ascii"))
+    return f"{signing_input}.{jose.encode_base64url(signature)}"
+
+
+def _replace(path: Path, content: Mapping[str, Any]) -> None:
+    """Puts a private file in another's place: the old one or the new one survives a power cut."""
+    fresh = path.with_name(f"{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    write_private_file(fresh, content)
+    fresh.replace(path)
+    sync_directory(path.parent)
 
 
 @contextlib.contextmanager
@@ -399,10 +409,6 @@ def _complete(number: str, document: Mapping[str, Any]) -> dict[str, Any]:
 def _seal(content: Mapping[str, Any], key: OKPKey, *, typ: str) -> str:
     header = {"alg": ALG_ENCRYPTION, "enc": "A256GCM", "typ": typ, "kid": key.kid}
     return jwe.encrypt_compact(header, _json(content), key, registry=_REGISTRY)
-
-
-def _raw(private: Ed25519PrivateKey) -> str:
-    return jose.encode_base64url(private.private_bytes_raw())
 
 
 def _segment(value: Mapping[str, Any]) -> str:

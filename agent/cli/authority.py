@@ -15,7 +15,7 @@ import typer
 from agent.cli.options import UnusedConfig
 from agent.clock import SystemClock, random_name
 from agent.errors import ConfigurationInvalid, PrintAgentError
-from agent.model import BATCH_LINES_MAX, Action
+from agent.model import BATCH_LINES_MAX, Action, Role
 
 if TYPE_CHECKING:
     from agent.authority import Audit, Authority
@@ -63,9 +63,28 @@ def authority_init(
     from agent.authority import Authority
 
     made = Authority.create(directory, authority_id)
-    trust = directory / "trust.jwks"
-    trust.write_text(json.dumps(made.trust_jwks(), indent=1) + "\n", encoding="utf-8")
-    sys.stdout.write(f"{trust}\n")
+    _write_trust(directory, made)
+    sys.stdout.write(f"{directory / 'trust.jwks'}\n")
+
+
+@authority.command("rotate")
+def authority_rotate(
+    directory: Directory,
+    role: Annotated[Role, typer.Argument(help="Which key to replace.", show_default=False)],
+    config: UnusedConfig = None,  # noqa: ARG001 - every command takes it
+) -> None:
+    """Replaces the issuer's or the root's key; every station then needs a trust update, new ones DIR/trust.jwks."""
+    issuer = opened_authority(directory)
+    issuer.rotate(role)
+    _write_trust(directory, issuer)
+    sys.stdout.write(f"{directory / 'trust.jwks'}: version {issuer.trust_version}\n")
+    for station in issuer.stations():
+        sys.stdout.write(f"print-agent authority direct {directory} trust --station {station}\n")
+
+
+def _write_trust(directory: Path, issuer: Authority) -> None:
+    text = json.dumps(issuer.trust_jwks(), indent=1) + "\n"
+    (directory / "trust.jwks").write_text(text, encoding="utf-8")
 
 
 @authority.command("authorize")
@@ -242,7 +261,7 @@ def authority_direct(
         "through": through if held is None else held.through,
         "head": head if held is None else held.head,
         "printed": _printed(held, printed or []) if action is Action.RESUME else printed,
-        "version": version,
+        "version": version or (issuer.trust_version or None if action is Action.TRUST else None),
         "jwks": None if jwks is None else read_object(jwks),
     }
     given = {name: value for name, value in claims.items() if value is not None}

@@ -21,15 +21,20 @@ DAY_S = 86_400
 
 @keys.command("init")
 def keys_init(config: Config = None) -> None:
-    """Makes the station's keys (mode 0600); never overwrites any."""
+    """Makes the station's keys (mode 0600, or sealed); never overwrites any."""
     from agent.cli.output import say
     from agent.crypto.keys import init_station_keys
+    from agent.crypto.sealed_keys import CREDENTIAL, seal_new_keys
 
     settings = settings_of(config)
-    _refuse_sealed(settings)
-    path = settings.keys.station
-    with as_owner(settings.station.state_dir):
-        made = init_station_keys(path)
+    path = CREDENTIAL if settings.keys.sealed else settings.keys.station
+    if settings.keys.sealed:
+        if CREDENTIAL.exists():
+            raise ConfigurationInvalid(f"{CREDENTIAL}: exists already; it is never overwritten")
+        made = seal_new_keys()
+    else:
+        with as_owner(settings.station.state_dir):
+            made = init_station_keys(path)
     say(f"{path}: made; thumbprint {made.thumbprint()}")
     say("Give the authority what `print-agent keys show` prints.")
 
@@ -38,10 +43,10 @@ def keys_init(config: Config = None) -> None:
 def keys_show(config: Config = None) -> None:
     """Prints the public keys (a JWK Set) for the authority."""
     from agent.cli.output import say_json
-    from agent.crypto.keys import load_station_keys
+    from agent.crypto.sealed_keys import open_station_keys
 
     settings = settings_of(config)
-    say_json(load_station_keys(settings.keys.station, sealed=settings.keys.sealed).public_jwks())
+    say_json(open_station_keys(settings.keys.station, sealed=settings.keys.sealed).public_jwks())
 
 
 @keys.command("rotate")
@@ -56,25 +61,22 @@ def keys_rotate(
 ) -> None:
     """Makes new keys; the next start announces them by a receipt that the old key signs."""
     from agent.cli.output import say
-    from agent.crypto.keys import load_station_keys, replace_station_keys
+    from agent.crypto.keys import replace_station_keys
+    from agent.crypto.sealed_keys import CREDENTIAL, open_station_keys, seal_keys
 
     settings = settings_of(config)
-    _refuse_sealed(settings)
-    held = load_station_keys(settings.keys.station)
+    path = CREDENTIAL if settings.keys.sealed else settings.keys.station
+    held = open_station_keys(settings.keys.station, sealed=settings.keys.sealed)
     _require_announced(settings, held)
     made = held.rotate(SystemClock().now(), overlap_days * DAY_S)
-    with as_owner(settings.station.state_dir):
-        replace_station_keys(settings.keys.station, made)
-    say(f"{settings.keys.station}: new keys; thumbprint {made.thumbprint()}")
+    if settings.keys.sealed:
+        seal_keys(made)
+    else:
+        with as_owner(settings.station.state_dir):
+            replace_station_keys(path, made)
+    say(f"{path}: new keys; thumbprint {made.thumbprint()}")
     say("Restart the agent: it announces them by the receipt keys-rotated.")
     say("Then give the authority what `print-agent keys show` prints.")
-
-
-def _refuse_sealed(settings: Settings) -> None:
-    if settings.keys.sealed:
-        raise ConfigurationInvalid(
-            "keys.sealed is true: the keys are a systemd credential, which only systemd-creds can make anew"
-        )
 
 
 def _require_announced(settings: Settings, held: StationKeys) -> None:

@@ -22,13 +22,15 @@ from joserfc.jwk import OKPKey
 
 from agent.crypto import jose
 from agent.errors import ConfigurationInvalid
+from agent.model import Role
 
 KEY_FILE_SIZE_MAX = 1024 * 1024  # bytes; a key set of a few keys has under 2 KB
 TRUSTED_KEYS_MAX = 64  # keys; an authority has a handful
 KID_LENGTH_MAX = 256  # characters; a thumbprint has 43
 ALG_ENCRYPTION = "ECDH-ES+A256KW"  # CONTRACT section 2
 _SHARED_MODE_BITS = 0o077
-_CREDENTIALS_VARIABLE = "CREDENTIALS_DIRECTORY"  # systemd.exec(5), LoadCredentialEncrypted=
+CREDENTIALS_VARIABLE = "CREDENTIALS_DIRECTORY"  # systemd.exec(5), LoadCredentialEncrypted=
+CREDENTIAL_NAME = "station.jwks"  # CONTRACT section 2
 
 
 class Algorithm(enum.StrEnum):
@@ -36,13 +38,6 @@ class Algorithm(enum.StrEnum):
 
     ED25519 = "Ed25519"
     ES256 = "ES256"
-
-
-class Role(enum.StrEnum):
-    """What a trusted key may sign: root trust updates and nothing else, an issuer the rest."""
-
-    ISSUER = "issuer"
-    ROOT = "root"
 
 
 # RFC 9864: EdDSA is the older, polymorphic name; CONTRACT section 2 takes it for an Ed25519 key.
@@ -398,14 +393,14 @@ def load_station_keys(path: Path, *, sealed: bool = False) -> StationKeys:
     """
     modes_refused = _SHARED_MODE_BITS
     if sealed:
-        directory = os.environ.get(_CREDENTIALS_VARIABLE)
+        directory = os.environ.get(CREDENTIALS_VARIABLE)
         if not directory:
             raise ConfigurationInvalid(
-                f"keys.sealed: {path.name}: no ${_CREDENTIALS_VARIABLE}; sealed = true is allowed "
+                f"keys.sealed: {CREDENTIAL_NAME}: no ${CREDENTIALS_VARIABLE}; sealed = true is allowed "
                 "only in a systemd unit with LoadCredentialEncrypted="
             )
         # systemd guards the directory; its access lists can show as group bits on the file.
-        path, modes_refused = Path(directory) / path.name, 0
+        path, modes_refused = Path(directory) / CREDENTIAL_NAME, 0
     try:
         data = _read_limited(path, modes_refused=modes_refused)
         return StationKeys.from_jwks(jose.parse_json(data))

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
 from agent.crypto.jose import parse_json
-from agent.crypto.keys import StationKeys
+from agent.crypto.keys import (
+    CREDENTIAL_NAME,
+    CREDENTIALS_VARIABLE,
+    StationKeys,
+    load_station_keys,
+    sync_directory,
+)
 from agent.errors import ConfigurationInvalid
 
 # LoadCredentialEncrypted=station.jwks of the unit finds it here, systemd.exec(5).
-CREDENTIAL = Path("/etc/credstore.encrypted/station.jwks")
+CREDENTIAL = Path("/etc/credstore.encrypted") / CREDENTIAL_NAME
 
 
 def seal_new_keys() -> StationKeys:
@@ -21,12 +28,40 @@ def seal_new_keys() -> StationKeys:
         ConfigurationInvalid: They cannot be sealed.
     """
     keys = StationKeys.generate()
-    try:
-        CREDENTIAL.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigurationInvalid(f"{CREDENTIAL.parent}: {error.strerror}") from error
-    _systemd_creds("encrypt", "-", str(CREDENTIAL), data=json.dumps(keys.to_jwks()).encode())
+    seal_keys(keys)
     return keys
+
+
+def seal_keys(keys: StationKeys) -> None:
+    """Puts keys in the credential's place: the old ones or the new ones survive a power cut.
+
+    Raises:
+        ConfigurationInvalid: They cannot be sealed.
+    """
+    fresh = CREDENTIAL.with_name(f"{CREDENTIAL.name}.new")
+    try:
+        fresh.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fresh.unlink(missing_ok=True)
+        _systemd_creds("encrypt", "-", str(fresh), data=json.dumps(keys.to_jwks()).encode())
+        with fresh.open("rb") as file:
+            os.fsync(file.fileno())
+        fresh.replace(CREDENTIAL)
+        sync_directory(fresh.parent)
+    except OSError as error:
+        raise ConfigurationInvalid(
+            f"{CREDENTIAL}: {error.strerror}; it must run as root"
+        ) from error
+
+
+def open_station_keys(path: Path, *, sealed: bool) -> StationKeys:
+    """As ``load_station_keys``; where the service has not opened the credential, root does.
+
+    Raises:
+        ConfigurationInvalid: They cannot be opened.
+    """
+    if sealed and CREDENTIALS_VARIABLE not in os.environ:
+        return unseal_keys()
+    return load_station_keys(path, sealed=sealed)
 
 
 def unseal_keys() -> StationKeys:

@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agent.crypto import jose
-from agent.crypto.keys import Role, TrustedKey, TrustStore
+from agent.crypto.keys import TrustedKey, TrustStore
 from agent.errors import MessageRefused
 from agent.model import (
     BOOK_NUMBER,
@@ -34,6 +34,7 @@ from agent.model import (
     BookEntry,
     Directive,
     Envelope,
+    Role,
 )
 
 PRIORITY_DEFAULT = 50  # CONTRACT section 3.1

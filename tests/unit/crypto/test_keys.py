@@ -10,7 +10,6 @@ import pytest
 
 from agent.crypto import jose
 from agent.crypto.keys import (
-    Role,
     StationKeys,
     TrustStore,
     init_station_keys,
@@ -19,6 +18,7 @@ from agent.crypto.keys import (
     replace_station_keys,
 )
 from agent.errors import ConfigurationInvalid
+from agent.model import Role
 from tests.unit.crypto.crypto_samples import ISSUER, ROOT, TRUST_JWKS, public_jwk
 
 
