@@ -124,13 +124,15 @@ def test_modem_manager_reaches_for_what_it_was_not_told_to_leave(tmp_path, monke
     monkeypatch.setattr(device_access, "MODEM_MANAGER", f"modem-{os.getpid()}")
     assert not device_access.modem_manager_reaches_for(device)
     program = tmp_path / device_access.MODEM_MANAGER
-    shutil.copyfile(Path("/bin/sleep").resolve(), program)
+    shutil.copyfile(Path("/bin/cat").resolve(), program)
     program.chmod(0o700)
-    with subprocess.Popen([str(program), "60"]) as process:
-        try:
-            assert device_access.modem_manager_reaches_for(device)
-            assert not device_access.modem_manager_reaches_for(str(tmp_path))
-            monkeypatch.setattr(pyudev.Device, "properties", {"ID_MM_DEVICE_IGNORE": "1"})
-            assert not device_access.modem_manager_reaches_for(device)
-        finally:
-            process.kill()
+    pipe = subprocess.PIPE
+    with subprocess.Popen([str(program)], stdin=pipe, stdout=pipe, text=True) as process:
+        process.stdin.write("it runs\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "it runs\n"
+        assert device_access.modem_manager_reaches_for(device)
+        assert not device_access.modem_manager_reaches_for(str(tmp_path))
+        monkeypatch.setattr(pyudev.Device, "properties", {"ID_MM_DEVICE_IGNORE": "1"})
+        assert not device_access.modem_manager_reaches_for(device)
+        process.stdin.close()
