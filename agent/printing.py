@@ -6,13 +6,17 @@ from typing import TYPE_CHECKING
 
 from agent.drivers.book_printer import ASK_TRIES, PRINTING_POLL_S, BookPrinter
 from agent.drivers.escpos import FAULTS, SlipSensors
-from agent.errors import NoAnswer, PrinterFault, WriteStalled
+from agent.errors import NoAnswer, PrintAgentError, PrinterFault, WriteStalled
 from agent.queue.recovery import Decision, Printer
 from agent.reconcile import Reconciliation
 from agent.watch import Watch
 
 if TYPE_CHECKING:
     from agent.worker import PrinterWorker
+
+
+class _Unproven(PrintAgentError):
+    """Why the completion reply or its proof will not come: the evidence must decide."""
 
 
 class Printing:
@@ -43,44 +47,51 @@ class Printing:
         """Commits, and returns once the outcome is durable."""
         self.watch.printed_by = self.worker.clock.monotonic() + self.session.profile.page_seconds
         self.watch.printer = Printer.SAME_SESSION
-        why = self._commit() or self._await_outcome()
-        if why is not None:
-            Reconciliation(self.worker, self.session, self.watches).conclude(self.watch, why=why)
+        try:
+            self._commit()
+            self._await_outcome()
+        except _Unproven as unproven:
+            self.watch.absorb()
+            if self.watch.error_seen:
+                self.worker.fail(self.watch)
+            reconciliation = Reconciliation(self.worker, self.session, self.watches)
+            reconciliation.conclude(self.watch, why=str(unproven))
 
-    def _commit(self) -> str | None:
-        """Step 4; tells why the page cannot be expected to print."""
+    def _commit(self) -> None:
+        """Step 4."""
         self.session.pump(0)
         if self.session.slip is None or not self.session.slip.book_in:
             # It would wait, and ink whatever book is put in next.
-            return "the book left the printer before the commit was sent"
+            raise _Unproven("the book left the printer before the commit was sent")
         if self.session.conditions & FAULTS:
-            return "the printer reported an open cover or an error before the commit was sent"
+            raise _Unproven("the printer reported an error before the commit was sent")
         process_id = self.watch.attempt.process_id
         assert process_id is not None
         try:
-            self.session.commit(process_id)
+            self.session.commit(process_id, between=self._refuse_error)
         except WriteStalled as stalled:
-            return str(stalled)
-        return None
+            raise _Unproven(str(stalled)) from stalled
 
-    def _await_outcome(self) -> str | None:
-        """Step 5; tells why the completion reply and its proof do not come, or None once the outcome is durable."""
+    def _refuse_error(self) -> None:
+        self.watch.absorb()
+        if self.watch.error_seen:
+            raise _Unproven("the printer reported an error while it printed")
+
+    def _await_outcome(self) -> None:
+        """Step 5."""
         watch = self.watch
         while True:
             self.worker.refuse_requests()
-            watch.absorb()
-            if watch.error_seen:
-                self.worker.fail(watch)
-                return "the printer reported an error while it printed"
+            self._refuse_error()
             if watch.reply_seen and not self._counted:
                 self._count()
-                continue
-            if watch.decide() is Decision.COMPLETED:
+            elif watch.decide() is Decision.COMPLETED:
                 self.worker.complete(watch)
-                return None
-            why = self._await_proof() if watch.reply_seen else self._await_reply()
-            if why is not None:
-                return why
+                return
+            elif watch.reply_seen:
+                self._await_proof()
+            else:
+                self._await_reply()
 
     def _count(self) -> None:
         reading = self.session.read_counter()
@@ -89,32 +100,32 @@ class Printing:
         self.watch.count(reading)
         self._counted = True
 
-    def _await_reply(self) -> str | None:
+    def _await_reply(self) -> None:
         left = self.watch.printed_by - self.worker.clock.monotonic()
         if left <= 0:
-            return f"no completion reply within {self.session.profile.page_seconds:g} s"
+            raise _Unproven(f"no completion reply within {self.session.profile.page_seconds:g} s")
         if self.session.pump(min(left, PRINTING_POLL_S)):
-            return None
+            return
         slip = self._ask_slip()
-        if slip is None or not slip.waiting:
-            return None
-        self.session.cancel_waiting()
-        return "the printer waited for a book after the commit"
+        if slip is not None and slip.waiting:
+            self.session.cancel_waiting()
+            raise _Unproven("the printer waited for a book after the commit")
 
-    def _await_proof(self) -> str | None:
+    def _await_proof(self) -> None:
         """Waits for the book to be taken out: an unasked status tells it, where the printer kept its memory."""
         watch = self.watch
         if watch.contradicted:
-            return "the printer says that it printed, and its counter says that it did not"
+            raise _Unproven("the printer says that it printed, and what else was seen says not")
         if self.worker.stopping and self.worker.clock.monotonic() > watch.printed_by:
             raise PrinterFault("the agent stops, and the printed book was not taken out yet")
         self.worker.show_removal(watch.attempt.job)
         if self.session.pump(PRINTING_POLL_S):
-            return None
+            return
         slip = self._ask_slip()
-        if slip is None or not slip.book_out or self.session.pump(PRINTING_POLL_S):
-            return None
-        return "the printer says that it printed, without a proof that it kept its memory"
+        if slip is not None and slip.book_out and not self.session.pump(PRINTING_POLL_S):
+            raise _Unproven(
+                "the printer says that it printed, and nothing proves that it kept its memory"
+            )
 
     def _ask_slip(self) -> SlipSensors | None:
         """Where the book is; None where the answer got lost: what else was said meanwhile comes first."""

@@ -7,10 +7,17 @@ printing impossible, ask who answers, read the evidence, decide. Only then may t
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agent.drivers import escpos
-from agent.drivers.book_printer import POLL_S, PRINTING_POLL_S, RESTART_GRACE_S, BookPrinter
+from agent.drivers.book_printer import (
+    AWAY_TIMEOUT_S,
+    POLL_S,
+    PRINTING_POLL_S,
+    RESTART_GRACE_S,
+    BookPrinter,
+)
 from agent.drivers.escpos import FAULTS, Condition
 from agent.drivers.profile import Fence
 from agent.errors import NoAnswer, PrinterFault
@@ -64,9 +71,18 @@ class Reconciliation:
             )
         )
         self.worker.board.change(self.worker.name, identity=identity, counter=counter)
+        book_out = self.session.ask_slip().book_out
         undecided = []
         for attempt in attempts.unfinished(self.worker.journal.read(), self.worker.name):
             watch = self._watch(attempt, identity)
+            if (
+                attempt.stage == Stage.LOAD
+                and watch.load_broke is LoadBroke.AGENT_LIVED
+                and not book_out
+            ):
+                watch.attempt = self.worker.journal.write(
+                    partial(attempts.note_book_or_line, attempt=attempt)
+                )
             if watch.printer is Printer.SAME:
                 watch.count(reading)
             if not self._judge(watch):
@@ -149,7 +165,7 @@ class Reconciliation:
     def _await_mending(self) -> bool:
         """Whether a fault that a person can see kept the printer from answering; then it is gone now."""
         seen = False
-        while (conditions := self.session.ask_conditions()) & FAULTS:
+        while (conditions := self.session.ask_conditions(timeout_s=AWAY_TIMEOUT_S)) & FAULTS:
             seen = True
             self.worker.show_fault(conditions)
             if self.worker.stopping:

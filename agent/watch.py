@@ -39,6 +39,8 @@ class Watch:
         self.reply_seen = False
         self.error_seen = bool(attempt.error)
         self.unasked_after_reply = False
+        self.another_book = False
+        self._book_left = False
         self.unasked_after_counter = False
         self.counter_moved = CounterMoved.NOT_READ
         self.counter: int | None = None
@@ -103,6 +105,7 @@ class Watch:
                 if self.committed and self.own_session and self.profile.fence is Fence.PAPER_SENSOR:
                     self.reply_seen = True
             case escpos.AutomaticStatus():
+                self._track_book(escpos.automatic_slip(reply, self.profile))
                 if said.unasked:
                     self.unasked_after_reply |= self.reply_seen
                     self.unasked_after_counter |= self.counter_moved is not CounterMoved.NOT_READ
@@ -111,6 +114,12 @@ class Watch:
         if self.committed and is_error(reply):
             self.error_seen = True
 
+    def _track_book(self, slip: escpos.SlipSensors) -> None:
+        """Before the completion reply, a book that comes in after one has left gets the rest of the page."""
+        if self.committed and not self.reply_seen:
+            self.another_book |= self._book_left and not slip.book_out
+            self._book_left |= slip.book_out
+
     @property
     def ended(self) -> bool:
         """Whether the printer has said that the page is done, or that it failed."""
@@ -118,8 +127,11 @@ class Watch:
 
     @property
     def contradicted(self) -> bool:
-        """Whether the counter's latest reading cannot be that of a printed page."""
-        return self.counter_moved in (CounterMoved.NOT_AT_ALL, CounterMoved.OTHERWISE)
+        """Whether what was seen cannot be a page printed on one book."""
+        return self.another_book or self.counter_moved in (
+            CounterMoved.NOT_AT_ALL,
+            CounterMoved.OTHERWISE,
+        )
 
     def decide(self) -> Decision:
         """The decision on what is known now."""
@@ -133,6 +145,7 @@ class Watch:
             error_seen=self.error_seen,
             reply_seen=self.reply_seen,
             unasked_after_reply=self.unasked_after_reply,
+            another_book=self.another_book,
             counter_kept=self.profile.counter_kept,
             counter_moved=self.counter_moved,
             unasked_after_counter=self.unasked_after_counter,
@@ -150,6 +163,8 @@ class Watch:
         }
         if self.error_seen:
             found["error_seen"] = True
+        if self.another_book:
+            found["another_book_seen"] = True
         if self.counter is not None:
             found["counter"] = self.counter
             found["counter_moved"] = self.counter_moved.value

@@ -23,6 +23,7 @@ from agent.drivers.profile import Profile
 from agent.drivers.transport import Transport
 from agent.errors import (
     BookInTheWay,
+    LineLost,
     LineUnavailable,
     MessageRefused,
     NoAnswer,
@@ -37,7 +38,7 @@ from agent.queue import attempts, jobs
 from agent.queue.attempts import Attempt, NotNow
 from agent.queue.jobs import Job
 from agent.queue.journal import Operation, Reader
-from agent.queue.recovery import Printer
+from agent.queue.recovery import Printer, Stage
 from agent.queue.states import PAGE_IN_PRINTER, Event, Phase
 from agent.reconcile import Reconciliation
 from agent.watch import Watch
@@ -172,7 +173,6 @@ class PrinterWorker:
         self._stopping = False
         self._presented: _Presented | None = None
         self._watches: dict[int, Watch] = {}
-        self._loading: Attempt | None = None
         self._session_count = 0
         self.unclaimed: list[Said] = []  # said by a printer that has not said yet who it is
 
@@ -269,12 +269,24 @@ class PrinterWorker:
             while not self._stopping:
                 session.forget()
                 self._turn(session)
+        except PrinterFault as fault:
+            self._note_unwatched_load(session, fault)
+            raise
         finally:
             self._line = None
             self._session_now = None
             session.close()
             for watch in self._watches.values():
                 watch.session_ended()
+
+    def _note_unwatched_load(self, session: BookPrinter, fault: PrinterFault) -> None:
+        """A lost line, or a book that is not out, is noted of a page that was not proven to be loaded."""
+        book_seen = session.slip is not None and not session.slip.book_out
+        if not book_seen and not isinstance(fault, LineLost):
+            return
+        for attempt in attempts.unfinished(self.journal.read(), self.name):
+            if attempt.stage == Stage.LOAD and attempt.run == self.settings.run:
+                self.journal.write(partial(attempts.note_book_or_line, attempt=attempt))
 
     def _session_broke(self, fault: PrinterFault) -> None:
         """The session ended: what must be known of it is journaled at once."""
@@ -288,9 +300,6 @@ class PrinterWorker:
             detail=str(fault),
         )
         self.refuse_requests()
-        loading, self._loading = self._loading, None
-        if loading is not None:
-            self.journal.write(lambda tx: attempts.note_book_or_line(tx, loading))
         for attempt in attempts.unfinished(self.journal.read(), self.name):
             watch = self._watches.get(attempt.id)
             if watch is not None and watch.error_seen:
@@ -491,7 +500,6 @@ class PrinterWorker:
     # One attempt
 
     def _attempt(self, session: BookPrinter, job: Job) -> None:
-        self._ask_book_out(session, job)
         page = self._compose(job)
         if page is None:
             return
@@ -611,60 +619,56 @@ class PrinterWorker:
     def _load(self, session: BookPrinter, job: Job, page: ComposedPage) -> Attempt | None:
         """Step 1; gives nothing where the job left the printer in doubt."""
         while True:
-            self._check_at_hand(session, job.id)
-            reading = session.read_counter()
-            counter = None if reading is None else reading.value
-            self.board.change(
-                self.name,
-                situation=Situation.READY,
-                state=PrinterState.PROCESSING,
-                reasons=(),
-                job=job.id,
-                counter=counter,
-                removal_wanted=False,
-                detail="loading the page",
-            )
-            identity = self.identity
-            attempt = self.journal.write(
-                partial(
-                    attempts.begin_load,
-                    job_id=job.id,
-                    printer=self.name,
-                    run=self.settings.run,
-                    boot=self.settings.boot,
-                    identity=identity,
-                    counter=counter,
-                )
-            )
+            self._ask_book_out(session, job)
+            attempt = self._begin_load(session, job)
             watch = self._watches[attempt.id] = Watch(attempt, self.profile)
             watch.follow(session, since=len(session.log))
-            self._loading = attempt
             try:
-                session.load(page.data, between=lambda: self._check_at_hand(session, job.id))
-                attempt = self.journal.write(partial(attempts.prove_load, attempt=attempt))
-            except (TakenBack, NotNow):
-                self._loading = None
-                raise
+                if session.load(page.data, between=lambda: self._check_at_hand(session, job.id)):
+                    return self.journal.write(partial(attempts.prove_load, attempt=attempt))
             except BookInTheWay:
-                self._loading = None
-                if not self._clear_broken_load(session, attempt, watch):
-                    return None
-                continue
-            self._loading = None
-            return attempt
+                noted = self.journal.write(partial(attempts.note_book_or_line, attempt=attempt))
+                watch.attempt = noted
+            if not self._clear_broken_load(session, watch):
+                return None
 
-    def _clear_broken_load(self, session: BookPrinter, attempt: Attempt, watch: Watch) -> bool:
-        """A book was seen in while the page was loaded: prove that it got no ink, or doubt; tells whether to load again."""
-        watch.attempt = self.journal.write(lambda tx: attempts.note_book_or_line(tx, attempt))
+    def _begin_load(self, session: BookPrinter, job: Job) -> Attempt:
+        reading = session.read_counter()
+        counter = None if reading is None else reading.value
+        self.board.change(
+            self.name,
+            situation=Situation.READY,
+            state=PrinterState.PROCESSING,
+            reasons=(),
+            job=job.id,
+            counter=counter,
+            removal_wanted=False,
+            detail="loading the page",
+        )
+        return self.journal.write(
+            partial(
+                attempts.begin_load,
+                job_id=job.id,
+                printer=self.name,
+                run=self.settings.run,
+                boot=self.settings.boot,
+                identity=self.identity,
+                counter=counter,
+            )
+        )
+
+    def _clear_broken_load(self, session: BookPrinter, watch: Watch) -> bool:
+        """Proves that a page that was not loaded whole left no ink, or doubts; tells whether to load again."""
         self._track_book(session)
         session.clear()
         watch.clear = True
         watch.printer = Printer.SAME_SESSION
         watch.count(session.read_counter())
-        self.show_removal(attempt.job)
+        if not self._book_out(session):
+            self.show_removal(watch.attempt.job)
         Reconciliation(self, session, self._watches).judge_broken_load(watch)
         self._track_book(session)
-        return jobs.require(self.journal.read(), attempt.job).phase in PAGE_IN_PRINTER
+        return jobs.require(self.journal.read(), watch.attempt.job).phase in PAGE_IN_PRINTER
 
     def _await_book(self, session: BookPrinter, attempt: Attempt) -> None:
         """Step 2: the book goes in, told by an unasked status, and DLE EOT 5 shows it."""

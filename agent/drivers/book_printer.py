@@ -16,15 +16,18 @@ from agent.drivers import escpos
 from agent.drivers.escpos import Condition, Reply, SlipSensors
 from agent.drivers.profile import ClearMethod, Fence, ModelQuery, Profile
 from agent.drivers.transport import Transport
-from agent.errors import BookInTheWay, NoAnswer, PrinterRestarted, ReplyGarbled
+from agent.errors import BookInTheWay, NoAnswer, PrinterRestarted, ReplyGarbled, WriteStalled
 from agent.model import PrinterIdentity
 
 QUIET_S = 0.15  # a line that said nothing for so long has said what it held
 RESTART_GRACE_S = 1.0  # how long an automatic status may trail behind the asked one
 WRITE_CHUNK_BYTES = 2_048  # between two chunks of a page the sensors are looked at
 WRITE_TIMEOUT_S = 30.0  # for a chunk: a printer that takes nothing for so long is stuck
-CLEAR_TRIES = 3
+LISTEN_S = 0.5  # how often a printer that takes nothing is listened to
+CLEAR_TRIES = 4
 CLEAR_TIMEOUT_S = 2.0  # for one try; a late reply to it serves the next
+# A printer that is away must be found again within seconds of its return: so long at most nobody looks for it.
+AWAY_TIMEOUT_S = 3.0
 ASK_TRIES = 2  # a status that got lost on the line is asked again: the question changes nothing
 POLL_S = 2.0  # how often a waiting printer is asked whether it is still the same
 PRINTING_POLL_S = 1.0
@@ -175,26 +178,48 @@ class BookPrinter:
                 return ask()
         return ask()
 
-    def _write(self, data: bytes) -> None:
-        self.transport.write(data, WRITE_TIMEOUT_S)
+    def _write(self, data: bytes, *, between: Callable[[], None] = lambda: None) -> None:
+        """Writes all of it, and listens while the printer takes nothing.
+
+        Args:
+            data: The bytes.
+            between: Called whenever it was listened to; may raise to break the write off.
+
+        Raises:
+            WriteStalled: Not all went in time.
+        """
+        deadline = self._monotonic() + WRITE_TIMEOUT_S
+        written = 0
+        while True:
+            written += self.transport.write_some(data[written:], LISTEN_S)
+            if written == len(data):
+                return
+            if self._monotonic() >= deadline:
+                raise WriteStalled(
+                    f"the printer took {written} of {len(data)} bytes within {WRITE_TIMEOUT_S:g} s",
+                    written=written,
+                )
+            self.pump(0)
+            between()
 
     # Asking
 
-    def ask_slip(self, *, tries: int = ASK_TRIES) -> SlipSensors:
+    def ask_slip(self, *, tries: int = ASK_TRIES, timeout_s: float | None = None) -> SlipSensors:
         """Where the book is (DLE EOT 5).
 
         Args:
             tries: 1 where what else the printer said meanwhile has to be looked at before it is asked again.
+            timeout_s: For one try; None: as long as the profile says.
         """
-        status = self._ask_status(escpos.RealTimeRequest.SLIP, tries=tries)
+        status = self._ask_status(escpos.RealTimeRequest.SLIP, tries=tries, timeout_s=timeout_s)
         self.slip = escpos.real_time_slip(status, self.profile)
         return self.slip
 
-    def ask_conditions(self) -> Condition:
+    def ask_conditions(self, *, timeout_s: float | None = None) -> Condition:
         """What is wrong with the printer (DLE EOT 2 and 3); works while it is offline."""
         found = escpos.NO_CONDITION
         for request in (escpos.RealTimeRequest.OFFLINE_CAUSE, escpos.RealTimeRequest.ERROR_CAUSE):
-            status = self._ask_status(request, tries=1, timeout_s=self._patience_s)
+            status = self._ask_status(request, tries=1, timeout_s=timeout_s)
             found |= escpos.real_time_conditions(request, status)
         self.conditions = found
         return found
@@ -230,7 +255,7 @@ class BookPrinter:
     def identify(self) -> PrinterIdentity:
         """Serial number and model, as far as the profile has them."""
         self.fence()
-        serial = self._text(escpos.Identity.SERIAL_NUMBER) if self.profile.serial else None
+        serial = self._serial() if self.profile.serial else None
         model: str | None
         match self.profile.model:
             case ModelQuery.TEXT:
@@ -242,6 +267,13 @@ class BookPrinter:
                 model = f"model {status.value:02X}h"
         self.fence()
         return PrinterIdentity(serial=serial or None, model=model)
+
+    def _serial(self) -> str:
+        """Asked twice: a serial number that noise has changed would be another printer's."""
+        serial = self._text(escpos.Identity.SERIAL_NUMBER)
+        if self._text(escpos.Identity.SERIAL_NUMBER) != serial:
+            raise ReplyGarbled("the printer told two serial numbers; check its cable")
+        return serial
 
     def _text(self, request: escpos.Identity) -> str:
         return self._ask(
@@ -272,47 +304,53 @@ class BookPrinter:
 
     # Acting
 
-    @property
-    def _patience_s(self) -> float:
-        """How long one answer of a printer is waited for that may be away: it must be back in use within seconds."""
-        return min(CLEAR_TIMEOUT_S, self.profile.reply_seconds)
-
     def clear(self) -> None:
-        """Makes late printing impossible: drops the host's output and proves the printer's buffers empty (rule 3)."""
+        """Makes late printing impossible: drops the host's output and proves the printer's buffers empty (rule 3).
+
+        Raises:
+            NoAnswer: It is away, or offline for a reason that ``ask_conditions`` tells.
+        """
         self.transport.discard_output()
         self.pump(0)
         since = len(self.log)
-        for attempt in range(CLEAR_TRIES):
+        for _ in range(CLEAR_TRIES):
             try:
                 self._clear_once(since)
-            except NoAnswer:
-                if attempt + 1 == CLEAR_TRIES:
-                    raise
-                # A printer that waits for a book takes nothing else meanwhile.
-                slip = self._ask_status(
-                    escpos.RealTimeRequest.SLIP, tries=1, timeout_s=self._patience_s
-                )
-                if escpos.real_time_slip(slip, self.profile).waiting:
-                    self.cancel_waiting()
-            else:
                 break
+            except NoAnswer:
+                self._find_what_hinders(since)
+        else:
+            raise NoAnswer(
+                "the printer answers, but does not clear its buffers; switch it off and on"
+            )
         # What was asked before the clearing may still be on its way.
         self.keep_pending()
 
     def _clear_once(self, since: int) -> None:
+        """One try; a late answer to an earlier one serves as well."""
         match self.profile.clear:
             case ClearMethod.REALTIME:
                 self._write(escpos.CLEAR_BUFFERS)
-                self._await(escpos.ClearedReply, self._patience_s, since=since, what="DLE DC4 fn 8")
+                self._await(escpos.ClearedReply, CLEAR_TIMEOUT_S, since=since, what="DLE DC4 fn 8")
             case ClearMethod.INITIALIZE:
-                self._write(escpos.clear_by_initialize(self.profile))
-                self._write(escpos.LOAD_FENCE)
-                self._await(
-                    escpos.QueuedStatus, self._patience_s, since=since, what="GS I 1 after ESC @"
-                )
+                self._write(escpos.clear_by_initialize(self.profile) + escpos.LOAD_FENCE)
+                self._await(escpos.QueuedStatus, CLEAR_TIMEOUT_S, since=since, what="ESC @, GS I 1")
                 # The reply may have been an older question's: a second one after a quiet line is this one's.
                 self.keep_pending()
                 self.fence()
+
+    def _find_what_hinders(self, since: int) -> None:
+        """A printer that waits for a book or is offline takes nothing else; NULs would fill its buffer."""
+        try:
+            slip = self.ask_slip(tries=1, timeout_s=AWAY_TIMEOUT_S)
+        except NoAnswer:
+            if len(self.log) == since:
+                raise
+            return  # it talks, and is slow
+        if slip.waiting:
+            self._write(escpos.CANCEL_SLIP_WAITING)
+        elif self.ask_conditions(timeout_s=AWAY_TIMEOUT_S) & escpos.FAULTS:
+            raise NoAnswer("the printer is offline; close its cover, take out what is jammed")
 
     def recover(self) -> None:
         """Ends an error whose cause is gone; what was in the buffers is gone too."""
@@ -333,8 +371,8 @@ class BookPrinter:
         self._write(escpos.automatic_status(self.profile.automatic_mask))
         self._await(escpos.AutomaticStatus, self.profile.reply_seconds, since=since, what="GS a")
 
-    def load(self, page: bytes, *, between: Callable[[], None]) -> None:
-        """Loads a page while no book is in; ends when the fence reply proves it complete.
+    def load(self, page: bytes, *, between: Callable[[], None]) -> bool:
+        """Loads a page while no book is in; tells whether the fence reply has proven it complete.
 
         Args:
             page: The bytes of the whole page.
@@ -342,51 +380,61 @@ class BookPrinter:
 
         Raises:
             BookInTheWay: A book was seen in; the load is broken.
+            PrinterRestarted: The rest of the page is in a printer that knows nothing of it.
         """
-        for start in range(0, len(page), WRITE_CHUNK_BYTES):
-            self.pump(0)
+
+        def look() -> None:
             self._refuse_book()
             between()
-            self._write(page[start : start + WRITE_CHUNK_BYTES])
+
+        for start in range(0, len(page), WRITE_CHUNK_BYTES):
+            self.pump(0)
+            look()
+            self._write(page[start : start + WRITE_CHUNK_BYTES], between=look)
         self.pump(0)
         since = len(self.log)
-        self._write(escpos.LOAD_FENCE)
-        self._await_load_fence(since)
-        self._refuse_book()
+        self._write(escpos.LOAD_FENCE, between=look)
+        return self._await_load_fence(since, look)
 
-    def _await_load_fence(self, since: int) -> None:
+    def _await_load_fence(self, since: int, look: Callable[[], None]) -> bool:
         deadline = self._monotonic() + self.profile.page_seconds
-        while True:
-            try:
+        while self._monotonic() < deadline:
+            with suppress(NoAnswer):
                 self._await(
-                    escpos.QueuedStatus,
-                    PRINTING_POLL_S,
-                    since=since,
-                    what="the fence after the page",
+                    escpos.QueuedStatus, PRINTING_POLL_S, since=since, what="the load's fence"
                 )
-            except NoAnswer:
-                if self._monotonic() > deadline:
-                    raise
-                self.check_same_printer_still()
                 self._refuse_book()
-            else:
-                return
+                return True
+            if self.check_same_printer_still().waiting and not self.profile.station_select:
+                self.cancel_waiting()
+                raise PrinterRestarted(
+                    "the printer was switched off and on while the page was being loaded:"
+                    " it waits for a book to print on"
+                )
+            look()
+        return False
 
     def _refuse_book(self) -> None:
         if self.slip is not None and not self.slip.book_out:
             raise BookInTheWay("a book was put in while the page was being loaded; take it out")
 
-    def commit(self, process_id: int) -> None:
+    def commit(self, process_id: int, *, between: Callable[[], None]) -> None:
         """The one write that prints: FF and the completion request (rule 6).
+
+        Args:
+            process_id: This attempt's.
+            between: Called whenever a printer that takes nothing was listened to; may raise to break off.
 
         Raises:
             LineLost, WriteStalled: Nobody knows what the printer got.
         """
-        self._write(escpos.commit(self.profile, process_id))
+        self._write(escpos.commit(self.profile, process_id), between=between)
 
     def cancel_waiting(self) -> None:
-        """Ends a printer's waiting for a book after a commit (DLE ENQ 3, rule 7)."""
+        """Ends a printer's waiting for a book (DLE ENQ 3, rule 7)."""
         self._write(escpos.CANCEL_SLIP_WAITING)
+        # The clearing or closing that follows drops what has not left the host: an answer proves that it has.
+        self.ask_slip(tries=1)
 
     def close(self) -> None:
         """Ends the session."""

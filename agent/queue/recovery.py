@@ -64,6 +64,7 @@ class Evidence:
         error_seen: The printer reported an error since the commit, even one that has gone.
         reply_seen: The completion reply came, with exactly this attempt's process ID.
         unasked_after_reply: An automatic status that no request explains came after that reply.
+        another_book: One was seen to leave and one to come in before that reply: the page is on two books.
         unasked_after_counter: One came after the reply to the counter's latest reading.
         buffers_clear: The printer's buffers were proven clear.
         mrz_matches: The machine-readable zone was read back from the book and is this document's.
@@ -75,6 +76,7 @@ class Evidence:
     error_seen: bool = False
     reply_seen: bool = False
     unasked_after_reply: bool = False
+    another_book: bool = False
     counter_kept: CounterKept = CounterKept.UNKNOWN
     counter_moved: CounterMoved = CounterMoved.NOT_READ
     unasked_after_counter: bool = False
@@ -101,7 +103,7 @@ def _decide_intent(evidence: Evidence) -> Decision:
     if evidence.error_seen:
         return Decision.FAILED
     # 2. The completion reply, with proof that the printer kept its memory until then.
-    if evidence.reply_seen and _memory_kept(evidence) and not _counter_contradicts(evidence):
+    if evidence.reply_seen and _memory_kept(evidence) and not _contradicted(evidence):
         return Decision.COMPLETED
     # 3. The machine-readable zone, printed last, was read back from the book.
     if evidence.mrz_matches:
@@ -128,8 +130,10 @@ def _memory_kept(evidence: Evidence) -> bool:
     )
 
 
-def _counter_contradicts(evidence: Evidence) -> bool:
-    """A reading that a printed page cannot explain; a counter that is lost at power-off may fall back."""
+def _contradicted(evidence: Evidence) -> bool:
+    """What a page on one book cannot explain; a counter that is lost at power-off may fall back."""
+    if evidence.another_book:
+        return True
     if not _same_printer(evidence):
         return False
     match evidence.counter_moved:

@@ -12,6 +12,7 @@ import select
 import termios
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from agent.drivers.virtual.line import Line
 from agent.drivers.virtual.model import VirtualPrinter
 
 KERNEL_MS = 5_000  # real time in which the kernel must have carried bytes through a pty
-FLOW_BYTES = b"\x11\x13"
+XON, XOFF = b"\x11", b"\x13"
 
 Arrival = tuple[float, bytes]  # seconds after it was said, and what arrives
 
@@ -49,6 +50,7 @@ class BenchLine:
         late_s: By how much every reply is late.
         spoil: What arrives instead of a reply.
         holds_replies: Whether the printer keeps its replies while no cable is in.
+        paces: Whether a full printer stops the agent's kernel, as CTS does; it would undo an XOFF.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class BenchLine:
         self.late_s = 0.0
         self.spoil: Callable[[bytes], list[Arrival]] = unspoilt
         self.holds_replies = False
+        self.paces = True
         self.sent = bytearray()  # all that the agent's kernel took
         self._folder = folder
         self._moment = moment
@@ -106,7 +109,11 @@ class BenchLine:
     def open(self, settings: SerialSettings) -> SerialTransport:
         """The agent's port, whose waiting is done by the world."""
         transport = open_serial(settings)
-        write_now, discard = transport._write_now, transport.discard_output
+        write_now, discard, close = (
+            transport._write_now,
+            transport.discard_output,
+            transport.close,
+        )
 
         def write(data: memoryview) -> int:
             self._heard(bytes(data))
@@ -119,16 +126,19 @@ class BenchLine:
                 self.room -= count
             return count
 
-        def discard_output() -> None:
+        def drop(act: Callable[[], None]) -> None:
+            """What the printer has not taken yet is still the host's."""
             self.move()
-            discard()
+            act()
             self._fetch()
             if self._line is not None:
                 self._line.waiting = b""
-                self._line.pace()
+                if self.paces:
+                    self._line.pace()
 
         transport._write_now = write
-        transport.discard_output = discard_output
+        transport.discard_output = partial(drop, discard)
+        transport.close = partial(drop, close)
         transport._readable = _Poll(transport._readable, self._wait)
         transport._writable = _Poll(transport._writable, self._wait, self._has_room)
         return transport
@@ -150,7 +160,8 @@ class BenchLine:
         if line.waiting and not self.stuck:
             taken = self.printer.receive(line.waiting, now)
             line.waiting = line.waiting[taken:]
-        line.pace()
+        if self.paces:
+            line.pace()
         while reply := self.printer.take_output(1):
             self._answered(reply)
             for late, data in self.spoil(reply):
@@ -167,10 +178,25 @@ class BenchLine:
             return
         readable = select.poll()
         readable.register(line._host_end, select.POLLIN)
-        expected = self._at_the_port() + sum(byte not in FLOW_BYTES for byte in data)
+        obeyed = termios.tcgetattr(line._host_end)[0] & termios.IXON
+        flow = XON + XOFF if obeyed else b""
+        expected = self._at_the_port() + sum(byte not in flow for byte in data)
         line.send(data)
         while self._at_the_port() < expected:
             assert readable.poll(KERNEL_MS)
+        if obeyed and data[-1:] in (XON, XOFF):
+            self._await_flow(stopped=data[-1:] == XOFF)
+
+    def _await_flow(self, *, stopped: bool) -> None:
+        """The kernel obeys XON and XOFF a moment after they arrived, by having room or none."""
+        assert self._line is not None
+        writable = select.poll()
+        writable.register(self._line._host_end, select.POLLOUT)
+        for _ in range(KERNEL_MS):
+            if bool(writable.poll(0)) is not stopped:
+                return
+            select.select([], [], [], 0.001)
+        raise AssertionError("the kernel does not obey XON and XOFF")
 
     def _at_the_port(self) -> int:
         assert self._line is not None

@@ -13,6 +13,7 @@ import json
 import shutil
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ from agent.worker import PrinterWorker, WorkerSettings
 FIRST, SECOND = "valid-mononym", "valid-hyphen"
 BOOKS = {FIRST: "P0000007", SECOND: "P0000009"}
 # A page of the usual form in few dots, so that it is composed and printed quickly.
-SMALL = {"dpi_x": 60, "dpi_y": 60, "width": 296, "height": 208}
+SMALL = {"dpi_x": 45, "dpi_y": 45, "width": 222, "height": 156}
 HAND_S = 1.0  # what a person takes to put a book in or out
 CALL_S = 0.0002  # what a call of the agent takes: a loop without a wait is seen by its calls
 EPOCH = 1_790_000_000
@@ -106,7 +107,7 @@ class Bench:
         **settings: Any,
     ) -> None:
         self.folder = folder
-        self.time = 1_000.0
+        self.time = self.began = 1_000.0
         self.profile = load_profile(profile, SMALL | (overrides or {}))
         self.make = partial(printer_make, profile, **SMALL)
         self.printer = VirtualPrinter(self.make(**(make or {})), now=self.time)
@@ -119,10 +120,13 @@ class Bench:
             answered=self._answered,
         )
         self.flow = flow
+        self.line.paces = flow is not FlowControl.XONXOFF
         self.calls = 0
         self.offset_mm = offset_mm
         self.opened_at: list[float] = []
         self.reached: dict[Step, float] = {}
+        self.back_at: float | None = None  # when what was away came back
+        self.ready_at: list[float] = []
         self._plan: dict[Step, Callable[[], Any]] = {}
         self.books: dict[str, Book] = {}
         self.hands_full = False
@@ -149,6 +153,7 @@ class Bench:
         self.composer = Composer(keys=lambda: keys, profile=self.profile, offset_mm=self.offset_mm)
         self.board = Board()
         self.board.add(PrinterView(name="main", profile=self.profile.name))
+        self.board.listen(self._shown)
         self.start_agent()
 
     def start_agent(self) -> None:
@@ -215,9 +220,25 @@ class Bench:
         if self._until():
             raise Over
 
-    def after(self, seconds: float, act: Callable[[], None]) -> None:
+    def after(self, seconds: float, act: Callable[[], Any]) -> None:
         """Does something later."""
         self._acts.append((self.time + seconds, act))
+
+    def comes_back_after(self, seconds: float, act: Callable[[], Any]) -> None:
+        """Ends a fault later, and notes when."""
+
+        def back() -> None:
+            act()
+            self.back_at = self.time
+
+        self.after(seconds, back)
+
+    def replace_printer(self) -> None:
+        """Another one of the same make stands there, switched on; the book that was in the first one is out."""
+        self.remove()
+        self.printer.power_off(self.time)
+        make = replace(self.printer.make, serial="VIRTUAL0002")
+        self.printer = self.line.printer = VirtualPrinter(make, now=self.time)
 
     def run(self, until: Callable[[], bool], *, seconds: float = 600.0) -> None:
         """Lets the agent work until something is so, within so many virtual seconds; then it is killed."""
@@ -295,7 +316,7 @@ class Bench:
         phase = self.phase()
         self._fences += data.startswith(escpos.LOAD_FENCE)
         serial = escpos.identity(escpos.Identity.SERIAL_NUMBER)
-        if data.startswith(escpos.CLEAR_BUFFERS) or data.endswith(escpos.INITIALIZE):
+        if data.startswith(escpos.CLEAR_BUFFERS) or escpos.INITIALIZE in data:
             self._reach(Step.CLEARING)
         elif data.startswith(serial) or (not self.profile.serial and self._fences == 3):
             self._reach(Step.IDENTIFYING)
@@ -305,6 +326,10 @@ class Bench:
             self._reach(Step.LOADING)
         elif phase is Phase.COMMITTED and data.startswith(escpos.FORM_FEED):
             self._reach(Step.COMMIT)
+
+    def _shown(self, view: PrinterView) -> None:
+        if view.situation is Situation.READY:
+            self.ready_at.append(self.time)
 
     def _answered(self, reply: bytes) -> None:
         completes = reply[0] & 0x90 == 0 if self.profile.fence is Fence.PAPER_SENSOR else False

@@ -36,6 +36,18 @@ def test_a_reply_and_an_unasked_status_after_it_complete():
     assert decide(replace(INTENT, reply_seen=True, unasked_after_reply=True)) is Decision.COMPLETED
 
 
+def test_a_page_that_went_on_another_book_is_a_doubt_whatever_the_printer_says():
+    evidence = replace(
+        INTENT,
+        reply_seen=True,
+        unasked_after_reply=True,
+        counter_kept=CounterKept.LOST,
+        counter_moved=CounterMoved.BY_THE_INKED_ROWS,
+    )
+    assert decide(evidence) is Decision.COMPLETED
+    assert decide(replace(evidence, another_book=True)) is Decision.IN_DOUBT
+
+
 @pytest.mark.parametrize("kept", [CounterKept.DURABLE, CounterKept.UNKNOWN])
 def test_only_a_counter_that_would_be_lost_proves_memory(kept):
     moved = replace(INTENT, reply_seen=True, counter_moved=CounterMoved.BY_THE_INKED_ROWS)
@@ -82,6 +94,7 @@ EVIDENCE = st.builds(
     error_seen=st.booleans(),
     reply_seen=st.booleans(),
     unasked_after_reply=st.booleans(),
+    another_book=st.booleans(),
     counter_kept=st.sampled_from(CounterKept),
     counter_moved=st.sampled_from(CounterMoved),
     unasked_after_counter=st.booleans(),
@@ -93,6 +106,7 @@ EVIDENCE = st.builds(
 LESS = (
     {"reply_seen": False},
     {"unasked_after_reply": False},
+    {"another_book": True},
     {"unasked_after_counter": False},
     {"buffers_clear": False},
     {"mrz_matches": False},
