@@ -76,18 +76,13 @@ def reply_is_garbled(bench: Bench) -> None:
 
 def bit_is_flipped(bench: Bench) -> None:
     """In the middle of a reply, which stays one in form."""
-    middle = lambda reply: len(reply) // 2  # noqa: E731
-    _once(
-        bench,
-        lambda reply: [
-            (
-                0.0,
-                reply[: middle(reply)]
-                + bytes((reply[middle(reply)] ^ 0x20,))
-                + reply[middle(reply) + 1 :],
-            )
-        ],
-    )
+
+    def flip(reply: bytes):
+        middle = len(reply) // 2
+        flipped = bytes((reply[middle] ^ 0x20,))
+        return [(0.0, reply[:middle] + flipped + reply[middle + 1 :])]
+
+    _once(bench, flip)
 
 
 def replies_are_doubled(bench: Bench) -> None:
