@@ -262,7 +262,8 @@ def _said_before(tx: Transaction, job: Job, *, book: str, number: int | None) ->
     if said is not None:
         return Outcome(said)
     fate = tx.value("SELECT fate FROM books WHERE job = ? AND number = ?", (job.id, book))
-    return Outcome.SPOILED if fate == "spoiled" and number is None else None
+    told = {"spoiled": Outcome.SPOILED, "printed": Outcome.PRINTED}
+    return told.get(fate) if number is None else None
 
 
 def verify(tx: Transaction, job_id: str, *, matches: bool, actor: str) -> Job:

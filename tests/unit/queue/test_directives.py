@@ -338,6 +338,19 @@ def test_a_technician_cancels_no_job_with_ink_that_is_revoked_already(job_in):
         bench.act(acts.cancel)
 
 
+def test_a_person_who_says_what_the_evidence_said_already_is_right_and_another_word_is_wrong(
+    job_in,
+):
+    bench = job_in(Phase.IN_DOUBT)
+    bench.complete()
+    with bench.told() as told:
+        bench.resolve(Outcome.PRINTED)
+    assert told == []
+    with pytest.raises(RequestRefused):
+        bench.resolve(Outcome.BLANK)
+    ended_as(bench, "completed")
+
+
 # Who holds, who may release
 
 
