@@ -158,7 +158,10 @@ ORDERS = {
         max_size=4,
     )
 )
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=settings.default.max_examples // 2,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 def test_whatever_is_ordered_meanwhile_no_book_is_inked_twice_and_the_journal_is_whole(
     benches, plan
 ):
