@@ -38,13 +38,14 @@ from agent.__main__ import main
 
 sys.exit(main())
 """
-# What wheels of one library may say differently for two Pythons: nobody reads it at run time.
-DIFFERS = re.compile(r"[^/]+\.dist-info/(RECORD|WHEEL|sboms/.+)")
+# What wheels of one library may say differently for two Pythons: their own description, which nobody reads at run time,
+# and extensions of SQLite, which know no Python.
+DIFFERS = re.compile(r"[^/]+\.dist-info/(RECORD|WHEEL|sboms/.+)|apsw/sqlite_extra_binaries/.+")
 # Command line tools, pages and tests of the libraries.
-UNUSED = ("bin", "docs", "share", "tests", "apsw/sqlite_extra_binaries")
+UNUSED = ("bin", "docs", "share", "tests")
 
 
-def build(folder: Path, *, version: str, architecture: str) -> Path:
+def build(folder: Path, *, version: str, architecture: str, compression: str) -> Path:
     """Builds the package into ``folder``; gives its file."""
     with tempfile.TemporaryDirectory(prefix="deb-") as temporary:
         tree = Path(temporary) / "tree"
@@ -56,7 +57,7 @@ def build(folder: Path, *, version: str, architecture: str) -> Path:
         _set_modes(tree)
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / f"{NAME}_{version}_{architecture}.deb"
-        _run("dpkg-deb", "--root-owner-group", "-Zxz", "--build", str(tree), str(file))
+        _run("dpkg-deb", "--root-owner-group", f"-Z{compression}", "--build", str(tree), str(file))
     return file
 
 
@@ -133,6 +134,7 @@ def _put_system_files(tree: Path) -> None:
                 _copy(source, lib / "systemd/system" / source.name)
     for source in sorted((ROOT / "udev").glob("*.rules")):
         _copy(source, lib / "udev/rules.d" / source.name)
+    _copy(ROOT / "debian/lintian-overrides", tree / "usr/share/lintian/overrides" / NAME)
     example = tree / "etc/print-agent/station.toml.example"
     example.parent.mkdir(parents=True)
     example.write_text(example_configuration.text(), encoding="utf-8")
@@ -231,10 +233,18 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=ROOT / "dist")
     parser.add_argument("--version", default=__version__)
     parser.add_argument("--architecture", choices=MACHINES, default=_own_architecture())
+    parser.add_argument("--compression", choices=("xz", "none"), default="xz")
     arguments = parser.parse_args()
     # The same sources give the same package.
     os.environ.setdefault("SOURCE_DATE_EPOCH", _last_commit_time())
-    print(build(arguments.output, version=arguments.version, architecture=arguments.architecture))
+    print(
+        build(
+            arguments.output,
+            version=arguments.version,
+            architecture=arguments.architecture,
+            compression=arguments.compression,
+        )
+    )
 
 
 def _own_architecture() -> str:
