@@ -15,7 +15,7 @@ SYSTEM_STAMP := $(VENV)/.system-packages
 PYTHON_STAMP := $(VENV)/.python-packages
 NODE_STAMP := $(VENV)/.node-packages
 
-.PHONY: help setup test demo deb lint types imports unit format lock states clean
+.PHONY: help setup test demo deb drill lint types imports unit format lock states clean
 
 help: ## What can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -65,6 +65,9 @@ demo: setup ## A working day of 80 books on the virtual printer, with two power 
 
 deb: $(PYTHON_STAMP) ## The Debian package for Debian 12 and 13, in dist/
 	@$(BIN)/python -m tools.build_deb
+
+drill: $(PYTHON_STAMP) ## The package's whole life in booted Debian 12 and 13 (root; some minutes)
+	@PYTHON=$(BIN)/python tools/install-drill.sh
 
 format: $(PYTHON_STAMP) ## Formats the code and sorts the imports
 	@$(BIN)/ruff check --quiet --fix $(CODE) || true

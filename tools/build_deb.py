@@ -232,7 +232,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=ROOT / "dist")
     parser.add_argument("--version", default=__version__)
-    parser.add_argument("--architecture", choices=MACHINES, default=_own_architecture())
+    parser.add_argument("--architecture", choices=MACHINES, default=own_architecture())
     parser.add_argument("--compression", choices=("xz", "none"), default="xz")
     arguments = parser.parse_args()
     # The same sources give the same package.
@@ -247,7 +247,8 @@ def main() -> None:
     )
 
 
-def _own_architecture() -> str:
+def own_architecture() -> str:
+    """What dpkg calls this machine."""
     return _output("dpkg", "--print-architecture")
 
 

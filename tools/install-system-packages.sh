@@ -40,6 +40,9 @@ case "$libraries" in *libudev.so.1*) ;; *) missing+=(libudev1) ;; esac
 # For tests: the udev rules are carried out on a USB bus that umockdev makes up.
 command -v udevadm >/dev/null || missing+=(udev)
 command -v umockdev-run >/dev/null || missing+=(umockdev)
+# The package's tests: systemd judges its unit, and dpkg's scripts want root or its appearance.
+command -v systemd-analyze >/dev/null || missing+=(systemd)
+[ "$(id -u)" -eq 0 ] || command -v fakeroot >/dev/null || missing+=(fakeroot)
 command -v node >/dev/null || missing+=(nodejs)
 command -v npm >/dev/null || missing+=(npm)
 
