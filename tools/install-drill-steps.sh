@@ -3,7 +3,7 @@
 # Standard output is the report: what was seen, and how long it took.
 set -uo pipefail
 set -x
-cd /root/drill
+cd /drill
 
 old=$(ls passport-print-agent_0.1.0_*.deb)
 new=$(ls passport-print-agent_0.1.1_*.deb)
@@ -119,6 +119,15 @@ require [ "$(property NRestarts)" = 1 ]
 told "was killed and serves again"
 rm -r /run/systemd/system/print-agent.service.d
 systemctl daemon-reload
+
+step "upgrade after a crash, with the journal's log still there"
+systemctl kill --signal=KILL print-agent.service
+systemctl stop print-agent.service
+require test -s $state/journal.db-wal
+dpkg -i "$old" >dpkg.log 2>&1 || { cat dpkg.log >&2; fail "install again"; }
+await serves
+require print-agent journal verify
+told "serves again"
 
 step "upgrade while it runs"
 before=$(receipts)

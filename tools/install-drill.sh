@@ -25,16 +25,16 @@ for suite in "${suites[@]}"; do
     used="$systems/$suite.used"
     rm -rf "$used"
     cp -a "$root" "$used"
-    mkdir -p "$used/root/drill"
-    cp "$systems"/packages/*.deb tools/install-drill-steps.sh "$used/root/drill/"
+    mkdir -p "$used/drill"
+    cp "$systems"/packages/*.deb tools/install-drill-steps.sh "$used/drill/"
     cat >"$used/etc/systemd/system/drill.service" <<'END'
 [Unit]
 After=multi-user.target
 [Service]
 Type=oneshot
-ExecStart=/bin/bash /root/drill/install-drill-steps.sh
-StandardOutput=file:/root/drill/report
-StandardError=file:/root/drill/trace
+ExecStart=/bin/bash /drill/install-drill-steps.sh
+StandardOutput=file:/drill/report
+StandardError=file:/drill/trace
 ExecStopPost=/bin/systemctl --no-block poweroff
 END
     mkdir -p "$used/etc/systemd/system/default.target.wants"
@@ -42,9 +42,9 @@ END
     echo "$suite: boot"
     timeout 600 systemd-nspawn --quiet --directory="$used" --register=no --keep-unit --private-network --boot \
         </dev/null >"$systems/$suite.console.log" 2>&1 || true
-    cat "$used/root/drill/report"
-    if ! tail -n 1 "$used/root/drill/report" | grep -q '^done: all'; then
-        echo "$suite: FAILED; see $used/root/drill/trace"
+    cat "$used/drill/report"
+    if ! tail -n 1 "$used/drill/report" | grep -q '^done: all'; then
+        echo "$suite: FAILED; see $used/drill/trace"
         failed=1
     fi
 done
