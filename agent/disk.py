@@ -23,6 +23,11 @@ MEMORY_FILE_SYSTEMS = frozenset({"tmpfs", "ramfs"})
 LAYERED_FILE_SYSTEMS = frozenset({"overlay", "aufs", "ecryptfs"})
 WITHOUT_JOURNAL = frozenset({"ext2", "vfat", "exfat", "msdos"})
 
+READ_ONLY_ADVICE = (
+    "where the kernel made it read-only, the disk is failing or its file system damaged: see `dmesg`, repair or replace it,"
+    " then start again"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Mount:

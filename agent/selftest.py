@@ -76,8 +76,7 @@ def _disk(settings: Settings, _: Clock) -> Iterator[Finding]:
     mount = disk.mount_of(directory)
     if mount is not None and "ro" in mount.options:
         raise ConfigurationInvalid(
-            f"{place}: {mount.point} is mounted read-only; where the kernel did that, the disk is failing or its file system"
-            " damaged: see `dmesg`, repair or replace it, then start again"
+            f"{place}: {mount.point} is mounted read-only; {disk.READ_ONLY_ADVICE}"
         )
     if not _exists(directory) or not directory.is_dir():
         raise ConfigurationInvalid(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import logging
 import os
@@ -27,6 +28,7 @@ from agent.crypto.keys import (
     sync_directory,
 )
 from agent.crypto.receipts import ReceiptSigner, hash_of_signed
+from agent.disk import READ_ONLY_ADVICE
 from agent.drivers.hotplug import watch_devices
 from agent.drivers.profile import Profile, load_profile
 from agent.drivers.transport import (
@@ -86,8 +88,13 @@ def hold_state_directory(settings: Settings) -> Iterator[None]:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(directory / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
+        advice = (
+            READ_ONLY_ADVICE
+            if error.errno == errno.EROFS
+            else "it must be a folder that this user may write"
+        )
         raise ConfigurationInvalid(
-            f"station.state_dir: {directory} cannot be used ({error.strerror}); it must be a folder that this user may write"
+            f"station.state_dir: {directory} cannot be used ({error.strerror}); {advice}"
         ) from error
     try:
         try:

@@ -62,7 +62,9 @@ def damaged(path: Path | str, found: apsw.Error | str) -> JournalDamaged:
     match found:
         case apsw.CantOpenError() | apsw.PermissionsError() | apsw.ReadOnlyError():
             said = "cannot be opened; check the disk, the folder and its rights"
-        case apsw.IOError() if not _is_wrong_checksum(found):
+        case apsw.IOError() if _result(found) == apsw.SQLITE_IOERR_SHMSIZE:
+            said = "cannot be opened: the disk is full; free some room and start again"
+        case apsw.IOError() if _result(found) != apsw.SQLITE_IOERR_DATA:  # a wrong checksum
             said = "cannot be read or written: the disk is failing; see `dmesg`, replace it, restore a backup"
         case _:
             said = (
@@ -72,8 +74,8 @@ def damaged(path: Path | str, found: apsw.Error | str) -> JournalDamaged:
     return JournalDamaged(f"{path}: the journal {said} ({found})")
 
 
-def _is_wrong_checksum(error: apsw.IOError) -> bool:
-    return getattr(error, "extendedresult", None) == apsw.SQLITE_IOERR_DATA
+def _result(error: apsw.IOError) -> int | None:
+    return getattr(error, "extendedresult", None)
 
 
 def damaged_pages(path: Path) -> list[int]:

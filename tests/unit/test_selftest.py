@@ -62,8 +62,8 @@ def make_journal(settings, now=NOW):
 def test_a_good_station_has_a_sentence_for_each_part_in_order(settings):
     make_journal(settings).close()
     findings = found(settings)
-    assert sorted(findings, key=lambda finding: list(Part).index(finding.part)) == findings
-    assert {finding.part for finding in findings} == set(Part)
+    parts = list(dict.fromkeys(finding.part.value for finding in findings))
+    assert parts == ["disk", "journal", "keys", "clock", "printer", "link"]
     assert all(finding.sentence for finding in findings)
     assert troubles(settings) == {}
 
