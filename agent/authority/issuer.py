@@ -243,6 +243,7 @@ class Authority:
         exp: int,
         now: int,
         jti: str | None = None,
+        skip: int = 0,
         **claims: Any,
     ) -> str:
         """Signs a directive, a ``trust`` update with the root that the version before it names.
@@ -255,6 +256,7 @@ class Authority:
             exp: not taken after.
             now: ``iat``.
             jti: its id; ``directive-SEQ`` where it is not given.
+            skip: how many numbers to leave out, where somebody else may have used them.
             claims: the action's own.
 
         Raises:
@@ -270,7 +272,7 @@ class Authority:
         told = ("job", "to", "through", "version")
         about |= {name: claims[name] for name in told if name in claims}
         body = {"jti": jti, "iat": now, "exp": exp, "action": action.value} | claims
-        return self._issue(station_id, TYP_DIRECTIVE, body, about, key=key)
+        return self._issue(station_id, TYP_DIRECTIVE, body, about, key=key, skip=skip)
 
     def verify(self, station_id: str, receipts: Iterable[str]) -> Audit:
         """Follows a station's receipts from the first one, and compares them with what was issued.
@@ -302,10 +304,11 @@ class Authority:
         about: dict[str, Any],
         *,
         key: SigningKey,
+        skip: int = 0,
         sealed: str | None = None,
     ) -> str:
         with locked(self._issued_path(station_id)) as file:
-            seq = _last_seq(file) + 1
+            seq = _last_seq(file) + skip + 1
             claims["jti"] = claims["jti"] or f"directive-{seq}"
             message = _sign(key, typ, {"iss": self.id, "aud": station_id, "seq": seq} | claims)
             # Both are durable before the row is: what has a row can be given out again.

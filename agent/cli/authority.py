@@ -249,6 +249,12 @@ def authority_direct(
         ),
     ] = None,
     exp: Moment = "30d",
+    skip: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="N", help="Leaves out N numbers that a thief of the key may have used."
+        ),
+    ] = 0,
     config: UnusedConfig = None,  # noqa: ARG001 - every command takes it
 ) -> None:
     """Signs a directive to standard output."""
@@ -270,7 +276,8 @@ def authority_direct(
     _check_claims(action, given)
     now = SystemClock().now()
     sys.stdout.write(
-        issuer.direct(station, action, exp=_moment(exp, now=now), now=now, **given) + "\n"
+        issuer.direct(station, action, exp=_moment(exp, now=now), now=now, skip=skip, **given)
+        + "\n"
     )
 
 
@@ -280,10 +287,10 @@ def _held(issuer: Authority, action: Action, station: str, files: list[Path]) ->
         raise typer.BadParameter("--receipts goes with acknowledge and resume")
     audit = issuer.verify(station, [line for file in files for line in read_receipts(file)])
     faults = [fault for fault in audit.faults if action is Action.ACKNOWLEDGE or not fault.fork]
-    if faults or audit.never_issued:
-        told = faults[0].detail if faults else "a job was accepted that nobody issued"
+    if faults:
         raise PrintAgentError(
-            f"the receipts of {station} are not whole ({told}), nothing was signed; see `print-agent authority verify`"
+            f"the receipts of {station} are not whole ({faults[0].detail}), nothing was signed; see"
+            " `print-agent authority verify`"
         )
     return audit
 
