@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import subprocess
 import tomllib
@@ -291,3 +292,27 @@ def test_each_record_has_a_number_of_its_own_and_bears_it():
     assert numbers == list(range(1, len(records) + 1))
     for name, text in records.items():
         assert text.startswith(f"# {int(name.rpartition('/')[2][:4])}. "), name
+
+
+def test_every_link_of_the_pages_leads_somewhere():
+    texts = committed_texts()
+    lost = []
+    for name, text in texts.items():
+        if not name.endswith(".md"):
+            continue
+        prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+        for target in re.findall(r"\]\(([^)\s]+)\)", prose):
+            path, _, heading = target.partition("#")
+            file = ROOT / name if not path else (ROOT / name).parent / path
+            if "://" in target or (file.is_dir() and not heading):
+                continue
+            page = texts.get(os.path.relpath(file, ROOT))
+            if page is None or (heading and heading not in headings_of(page)):
+                lost.append(f"{name}: {target}")
+    assert lost == []
+
+
+def headings_of(page: str) -> set[str]:
+    """What a heading is called in a link: lower case, words and hyphens only."""
+    titles = re.findall(r"^#+ (.+)$", page, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
