@@ -12,9 +12,8 @@ RESERVE_BYTES = (
     4 * 1024 * 1024
 )  # a running job and its receipts need a few KB, a checkpoint some MB
 ROOM_MIN_BYTES = 8 * 1024 * 1024  # free bytes below which new authorizations are refused
-FILLING_BYTES = (
-    512 * 1024 * 1024
-)  # about a month of 80 books a day before the authority acknowledges
+# Two months of 80 books a day with photos of 100 KB, should the authority acknowledge none of them.
+FILLING_BYTES = 512 * 1024 * 1024
 
 
 class Reserve:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -154,20 +155,27 @@ def test_a_full_disk_lets_what_has_begun_be_told_and_a_start_on_it_serves(stoppe
         # The reserve is for what has begun.
         stopped.client.post(f"/v1/jobs/{FIRST}/hold", {"reason": "full"})
         assert "free some room" in stopped.conditions()["disk-full"]
-        stopped.kill()
+    eventually((stopped.state / "reserve").exists)
+    stopped.kill()
+    with stopped.full():
         stopped.start()
         assert stopped.client.get(f"/v1/jobs/{FIRST}")["state"] == "pending-held"
         assert "disk-full" in stopped.conditions()
         assert stopped.send(SECOND) == 507
+        stopped.client.post(f"/v1/jobs/{FIRST}/release", {"reason": "full"})
     assert stopped.send(SECOND) == 201
     assert "disk-full" not in stopped.conditions()
     assert "disk-unsafe" in stopped.conditions()  # it is memory, after all
-    eventually((stopped.state / "reserve").exists)
     stopped.stop()
+    log = (stopped.configuration.parent / "log").read_text().splitlines()
+    events = [json.loads(line) for line in log]
+    assert {"self-test", "serving", "job-accepted", "stopped"} <= {each["event"] for each in events}
+    raised = [each["condition"] for each in events if each["event"] == "condition-raised"]
+    assert {"disk-full", "disk-unsafe"} <= set(raised)
 
 
 def test_a_start_without_any_room_is_one_line_and_so_is_the_status(stopped):
-    (stopped.state / "reserve").unlink()
+    (stopped.state / "reserve").unlink(missing_ok=True)
     with stopped.full():
         line = one_line(stopped.run("run"))
         assert "the disk is full" in line
