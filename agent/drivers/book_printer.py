@@ -387,6 +387,8 @@ class BookPrinter:
             self._refuse_book()
             between()
 
+        # Some printers say so whenever no book is in; it tells something only where it was not so before.
+        waited_before = self.slip is not None and bool(self.slip.waiting)
         for start in range(0, len(page), WRITE_CHUNK_BYTES):
             self.pump(0)
             look()
@@ -394,9 +396,11 @@ class BookPrinter:
         self.pump(0)
         since = len(self.log)
         self._write(escpos.LOAD_FENCE, between=look)
-        return self._await_load_fence(since, look)
+        return self._await_load_fence(since, look, waited_before=waited_before)
 
-    def _await_load_fence(self, since: int, look: Callable[[], None]) -> bool:
+    def _await_load_fence(
+        self, since: int, look: Callable[[], None], *, waited_before: bool
+    ) -> bool:
         deadline = self._monotonic() + self.profile.page_seconds
         while self._monotonic() < deadline:
             with suppress(NoAnswer):
@@ -405,7 +409,7 @@ class BookPrinter:
                 )
                 self._refuse_book()
                 return True
-            if self.check_same_printer_still().waiting and not self.profile.station_select:
+            if self.check_same_printer_still().waiting and not waited_before:
                 self.cancel_waiting()
                 raise PrinterRestarted(
                     "the printer was switched off and on while the page was being loaded:"

@@ -123,8 +123,8 @@ class ReplyParser:
     guess, so after a block that grew too long everything up to its 00h is Garbage too.
 
     Args:
-        xonxoff: whether the line uses XON and XOFF: then they are told as Flow wherever they stand,
-            else they are Garbage.
+        xonxoff: whether the line uses XON and XOFF: then they are told as Flow wherever they stand, else only within
+            an automatic status (PRINTERS 1.4), whose rest would be taken for queued ones; elsewhere they are Garbage.
     """
 
     def __init__(self, *, xonxoff: bool = False) -> None:
@@ -157,7 +157,8 @@ class ReplyParser:
         return [dropped]
 
     def _take(self, byte: int, replies: list[Reply]) -> None:
-        if self._xonxoff and byte in (_XON, _XOFF):
+        in_automatic = bool(self._unit) and self._unit[0] not in _BLOCK_HEADERS
+        if byte in (_XON, _XOFF) and (self._xonxoff or in_automatic):
             replies.append(Flow(FlowByte(byte)))
         elif self._skipping and (byte == 0 or byte >= _BLOCK_BYTE_MIN):
             self._skipping = byte != 0

@@ -90,6 +90,7 @@ class Bench:
         profile: The profile's name; its page is a small one.
         overrides: Further keys of the profile.
         make: Fields of the printer's make that differ.
+        printer: The printer's class.
         flow: The line's flow control.
         offset_mm: Where this printer puts the page's corner.
         settings: Fields of the worker's settings that differ.
@@ -102,6 +103,7 @@ class Bench:
         *,
         overrides: dict[str, Any] | None = None,
         make: dict[str, Any] | None = None,
+        printer: type[VirtualPrinter] = VirtualPrinter,
         flow: FlowControl = FlowControl.NONE,
         offset_mm: tuple[float, float] = (0.0, 0.0),
         **settings: Any,
@@ -110,7 +112,7 @@ class Bench:
         self.time = self.began = 1_000.0
         self.profile = load_profile(profile, SMALL | (overrides or {}))
         self.make = partial(printer_make, profile, **SMALL)
-        self.printer = VirtualPrinter(self.make(**(make or {})), now=self.time)
+        self.printer = printer(self.make(**(make or {})), now=self.time)
         self.line = BenchLine(
             folder,
             self.printer,

@@ -171,6 +171,17 @@ def test_a_flow_byte_on_a_line_without_xonxoff_is_garbage() -> None:
     assert ReplyParser().feed(b"\x13\x12") == [Garbage(b"\x13"), RealTimeStatus(0x12)]
 
 
+@pytest.mark.parametrize("place", [1, 2, 3])
+def test_a_flow_byte_within_an_automatic_status_makes_no_queued_status_of_its_rest(
+    place: int,
+) -> None:
+    block = bytes.fromhex("10 00 60 02")
+    assert ReplyParser().feed(block[:place] + b"\x13" + block[place:]) == [
+        Flow(FlowByte.XOFF),
+        AutomaticStatus(block),
+    ]
+
+
 @pytest.mark.parametrize("byte", range(256))
 def test_each_single_byte_is_one_class_by_its_fixed_bits(byte: int) -> None:
     parser = ReplyParser(xonxoff=True)
