@@ -72,6 +72,7 @@ class BenchLine:
         self.holds_replies = False
         self.paces = True
         self.sent = bytearray()  # all that the agent's kernel took
+        self.talk: list[tuple[str, bytes]] = []  # the same, and what arrived at the agent
         self._folder = folder
         self._moment = moment
         self._wait = wait
@@ -122,6 +123,7 @@ class BenchLine:
             count = write_now(part) if part else 0
             self._in_kernel += count
             self.sent += part[:count]
+            self.talk.append(("host", bytes(part[:count])))
             if self.room is not None:
                 self.room -= count
             return count
@@ -182,6 +184,7 @@ class BenchLine:
         flow = XON + XOFF if obeyed else b""
         expected = self._at_the_port() + sum(byte not in flow for byte in data)
         line.send(data)
+        self.talk.append(("printer", data))
         while self._at_the_port() < expected:
             assert readable.poll(KERNEL_MS)
         if obeyed and data[-1:] in (XON, XOFF):

@@ -110,8 +110,9 @@ class Bench:
     ) -> None:
         self.folder = folder
         self.time = self.began = 1_000.0
+        size = SMALL | {name: value for name, value in (overrides or {}).items() if name in SMALL}
         self.profile = load_profile(profile, SMALL | (overrides or {}))
-        self.make = partial(printer_make, profile, **SMALL)
+        self.make = partial(printer_make, profile, **size)
         self.printer = printer(self.make(**(make or {})), now=self.time)
         self.line = BenchLine(
             folder,
@@ -122,6 +123,8 @@ class Bench:
             answered=self._answered,
         )
         self.flow = flow
+        self.replayed: Transport | None = None  # instead of the line
+        self.same_page: ComposedPage | None = None  # for every job, instead of its own
         self.line.paces = flow is not FlowControl.XONXOFF
         self.calls = 0
         self.offset_mm = offset_mm
@@ -285,10 +288,10 @@ class Bench:
         return self.journal.time_for_expiry()
 
     def page(self, reader: Reader, job: Job) -> ComposedPage:
-        return self._composed(job)[1]
+        return self.same_page or self._composed(job)[1]
 
     def compose_ahead(self, reader: Reader, job: Job) -> None:
-        self._composed(job)
+        self.page(reader, job)
 
     def _composed(self, job: Job) -> tuple[Raster, ComposedPage]:
         """The page as dots and as bytes; composed once for all benches of a kind."""
@@ -304,6 +307,8 @@ class Bench:
         self.opened_at.append(self.time)
         self._fences = 0
         self._reach(Step.OPENING)
+        if self.replayed is not None:
+            return self.replayed
         return self.line.open(SerialSettings(str(self.folder / "port"), flow=self.flow))
 
     def at(self, step: Step, act: Callable[[], Any]) -> None:
