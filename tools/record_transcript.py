@@ -23,13 +23,18 @@ LISTEN_S = 0.01
 WRITE_S = 30.0
 
 
-def record(settings: SerialSettings, folder: Path, talk: TextIO, stopped: Callable[[], bool]) -> None:
+def record(
+    settings: SerialSettings, folder: Path, talk: TextIO, stopped: Callable[[], bool]
+) -> None:
     """Passes on every byte, and writes it down, until it is stopped.
 
     Raises:
         PrinterFault: the printer's line is gone, or cannot be opened.
     """
-    with contextlib.closing(open_serial(settings)) as device, contextlib.closing(Line(folder)) as line:
+    with (
+        contextlib.closing(open_serial(settings)) as device,
+        contextlib.closing(Line(folder)) as line,
+    ):
         while not stopped():
             said = device.read(LISTEN_S)
             if said:

@@ -54,8 +54,9 @@ def lines(speaker: str, data: bytes) -> Iterator[str]:
         yield f"{speaker:8} ... {len(data)}"
         return
     tokens = list(_tokens(data))
-    for start in range(0, len(tokens), BYTES_A_LINE):
-        shown = " ".join(tokens[start : start + BYTES_A_LINE])
+    step = BYTES_A_LINE if speaker == HOST else len(tokens)
+    for start in range(0, len(tokens), step):
+        shown = " ".join(tokens[start : start + step])
         meaning = "" if start else _meaning(speaker, data)
         yield f"{speaker:8} {shown:48}" + (f" ; {meaning}" if meaning else "")
 
@@ -76,7 +77,7 @@ def _meaning(speaker: str, data: bytes) -> str:
 
 
 def read(text: str) -> list[Spoken]:
-    """The talk of a file; pieces of one speaker that follow each other are one.
+    """The talk of a file: what the host says until it is answered is one piece, each line of the printer is one.
 
     Raises:
         ValueError: a line is no line of a transcript.
@@ -88,8 +89,10 @@ def read(text: str) -> list[Spoken]:
             continue
         piece = _piece(number, said)
         last = talk[-1] if talk else None
-        if last is not None and last.speaker == piece.speaker and last.data and piece.data:
-            talk[-1] = Spoken(piece.speaker, last.data + piece.data)
+        if piece.speaker == PRINTER or last is None or last.speaker == PRINTER:
+            talk.append(piece)
+        elif last.data and piece.data:
+            talk[-1] = Spoken(HOST, last.data + piece.data)
         elif piece != last:
             talk.append(piece)
     return talk
