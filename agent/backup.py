@@ -118,7 +118,7 @@ def _copy(source: Path, target: Path) -> None:
         reading = open_for_reading(source)
         writing = apsw.Connection(str(target), vfs=checked_vfs())
         try:
-            # The page header must ask for checksums before the first page is written.
+            # A page that leaves the cache before the first one is written would get no checksum.
             writing.execute(f"PRAGMA page_size={PAGE_SIZE}")
             writing.reserve_bytes(None, CHECKSUM_SIZE)
             writing.execute("PRAGMA user_version=0")
@@ -143,10 +143,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _put_aside(path: Path) -> Path | None:
-    """Never deletes a journal: it and its log get another name, together.
-
-    The log goes first: alone under the old name it would be taken for the next journal's.
-    """
+    """Never deletes a journal: it and its log get another name, together; a log alone, too, or it would be the next one's."""
     number = 1
     while list(path.parent.glob(f"{path.name}.before-restore-{number}*")):
         number += 1

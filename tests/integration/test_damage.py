@@ -241,11 +241,13 @@ def test_another_journal_of_this_very_station_is_refused(copy, tmp_path):
     assert "this is another journal" in copy.verify().faults[0]
 
 
-def test_the_journal_of_another_station_is_refused(copy):
+def test_the_journal_of_another_station_is_refused_and_its_log_is_not_merged(torn):
+    copy = torn
     text = (copy.path.parents[1] / "station.toml").read_text()
     (copy.path.parents[1] / "station.toml").write_text(text.replace("sambas-01", "sambas-02"))
     copy.settings = load_settings(copy.path.parents[1] / "station.toml")
     before = copy.files()
+    assert len(before) == 3
     with pytest.raises(
         JournalDamaged, match=r"belongs to station 'sambas-01'.*put back the right file"
     ):
@@ -298,6 +300,33 @@ def test_a_damaged_journal_makes_no_backup(copy, tmp_path):
             backup_journal(copy.settings, tmp_path / "bad.db")
         assert not (tmp_path / "bad.db").exists()
         copy.flip(copy.path, page * PAGE_SIZE + 3_000)
+
+
+def test_a_backup_larger_than_sqlite_s_cache_has_its_checksums(copy, tmp_path):
+    connection = apsw.Connection(str(copy.path), vfs=checked_vfs())
+    connection.execute(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000)"
+        " INSERT INTO documents SELECT 'filler-' || i, zeroblob(2000) FROM n"
+    )
+    # While it is open its pages lie in the log, where they have none.
+    backup_journal(copy.settings, tmp_path / "backup.db")
+    connection.close()
+    assert (tmp_path / "backup.db").stat().st_size > 4_000_000
+    assert damage.damaged_pages(tmp_path / "backup.db") == []
+
+
+def test_a_restored_journal_takes_no_counter_for_evidence_of_an_open_attempt(copy, tmp_path):
+    journal, _ = open_journal(copy.settings, clock=SystemClock())
+    columns = {"job": "valid-es256", "number": 1, "printer": "main", "book": "P0000003", "run": 1}
+    columns |= {"boot": "b", "stage": "intent", "process_id": 1, "counter": 500}
+    journal.write(lambda tx: tx.put("attempts", 1, **columns) or tx.note("intent"))
+    journal.close()
+    backup_journal(copy.settings, tmp_path / "backup.db")
+    restore_journal(copy.settings, tmp_path / "backup.db")
+    connection = open_for_reading(copy.path)
+    assert Reader(connection).get("attempts", 1)["counter"] is None
+    connection.close()
+    assert copy.verify().faults == ()
 
 
 def test_a_damaged_backup_is_not_restored(copy, tmp_path):
@@ -384,6 +413,12 @@ def test_what_can_be_read_of_a_damaged_journal_is_written_out(copy, tmp_path):
     assert [job["id"] for job in jobs] == ["valid-es256", "valid-sex-f"]
     sent = (tmp_path / "whole" / "messages-1.jose-seq").read_text().split()
     assert sent == [(VECTORS / f"messages/{name}.jws").read_text().strip() for name in NAMES[:2]]
+    at = copy.path.read_bytes().index(b'"event":"job-accepted"') + 10
+    copy.flip(copy.path, at)
+    bent = salvage_journal(copy.settings, tmp_path / "bent")
+    assert bent.receipts == whole.receipts - 1
+    assert [lost.split(": ")[1] for lost in bent.lost] == ["its signature is not good"]
+    copy.flip(copy.path, at)
     unreadable = 0
     for page in range(1, copy.path.stat().st_size // PAGE_SIZE):
         part = Copy(copy.path.parents[1], tmp_path / f"without-{page}")

@@ -154,6 +154,15 @@ def test_a_station_that_leaves_out_a_receipt_cannot_sign_it_away(prove, extract,
     assert "a gap" in out
 
 
+def test_a_second_story_with_the_same_ends_is_not_what_was_signed(prove, extract, station):
+    """The station signed two receipts for the last place: the statement counts for one of them."""
+    keys = load_station_keys(load_settings(station / "station.toml").keys.station)
+    payload, signature = sign_claims(keys, claims_unverified(extract[-1]) | {"note": "another"})
+    code, out, _ = prove([*extract[:-1], compact(keys.kid, payload, signature)])
+    assert code == 1
+    assert "the lines are not the ones that the station signed" in out
+
+
 def test_a_statement_of_another_key_is_refused(prove, extract):
     keys = StationKeys.generate()
     payload, signature = sign_claims(keys, claims_unverified(extract[0]), typ=TYP_EXTRACT)

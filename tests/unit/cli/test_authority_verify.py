@@ -353,6 +353,22 @@ def test_a_fork_after_the_resume_is_not_explained_by_it(desk):
     assert desk.verify(lost.lines, restored.lines, other.lines[-1:])[0] == 1
 
 
+def test_a_resume_explains_only_what_it_ends(desk):
+    lost, restored = rolled_back(told=12)
+    # A fork from before the rollback stays one.
+    older = Chain(STATION, FIRST)
+    older.seq, older.head = 2, hash_of(lost.lines[1].strip())
+    older.tell("preview-shown")
+    # And so does everything where the resume names another chain than the one that was lost.
+    foreign = restored.branch()
+    foreign.lines = list(restored.lines)
+    foreign.tell("journal-resumed", evidence={"through": 12, "head": "h" * 43, "forked_after": 4})
+    restored.resume(lost, forked_after=4)
+    assert desk.verify(lost.lines, restored.lines)[0] == 0
+    assert desk.verify(lost.lines, restored.lines, older.lines)[0] == 1
+    assert desk.verify(lost.lines, foreign.lines)[0] == 1
+
+
 @pytest.fixture
 def authority(desk, tmp_path) -> str:
     """A folder of the authority that issued the jobs of the story."""
