@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO
 
 import apsw
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from agent.config import Settings
 from agent.crypto.receipts import ChainBroken, compact, public_keys, read_receipt
+from agent.crypto.sealed_keys import open_station_keys
 from agent.errors import ConfigurationInvalid, JournalDamaged
-from agent.model import BATCH_LINES_MAX
 from agent.queue import jobs
 from agent.queue.journal import Reader
 from agent.queue.witness import last_seen
@@ -22,8 +25,7 @@ from agent.station import job_object
 
 ROWS_AT_ONCE = 500
 EVENT_SIZE_MIN = 512  # bytes; one with a receipt has more
-
-T = TypeVar("T")
+MESSAGES_IN_A_FILE = 500  # some 25 MB, which one `submit` takes
 
 
 @dataclass(slots=True)
@@ -48,68 +50,54 @@ def salvage_journal(settings: Settings, target: Path) -> Salvaged:
 
     Raises:
         ConfigurationInvalid: The folder exists, or cannot be made.
-        JournalDamaged: There is no journal, or not even its tables can be found.
+        JournalDamaged: There is no journal, or not even its list of tables can be read.
     """
     path = settings.journal_path
-    if not path.is_file():
-        raise JournalDamaged(f"{path}: there is no journal")
-    try:
-        # Without the checksums: a flipped byte that nobody uses costs nothing, and receipts prove themselves.
-        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
-        connection.execute("PRAGMA cell_size_check=ON")
-        connection.execute("BEGIN")
-        reader = Reader(connection)
-        signers = {row["number"]: row for row in reader.rows("SELECT * FROM signers")}
-    except (apsw.Error, JournalDamaged) as error:
-        raise JournalDamaged(
-            f"{path}: nothing can be read of it ({error.__cause__ or error}); restore a backup:"
-            " `print-agent journal restore FILE`"
-        ) from error
+    reader = _open(path)
     try:
         target.mkdir(mode=0o700)
     except OSError as error:
         raise ConfigurationInvalid(f"{target}: {error.strerror}; name a new folder") from error
-    done = Salvaged()
     seen = last_seen(path)
     likely = path.stat().st_size // EVENT_SIZE_MIN if seen is None else seen.event
+    done = Salvaged()
     with _new_file(target / "receipts.jose-seq") as file:
+        keys = _keys(reader, settings)
         for row in _rows(reader, "events", "id", likely, done.lost):
-            text = _receipt(row, signers)
-            if text is not None:
-                file.write(f"{text}\n")
-                done.receipts += 1
-            elif row["seq"] is not None:
-                done.lost.append(f"receipt {row['seq']}: its signature is not good")
-    found = [
-        job_object(job, jobs.reasons_of(job))
-        for row in _rows(reader, "jobs", "number", likely, done.lost)
-        if (job := _taken(jobs.from_row, row)) is not None
-    ]
-    done.jobs = len(found)
+            if row["seq"] is not None:
+                done.receipts += _write_receipt(file, row, keys, done.lost)
     with _new_file(target / "jobs.json") as file:
+        rows = _rows(reader, "jobs", "number", likely, done.lost)
+        found = [job for row in rows if (job := _job(row, done.lost)) is not None]
+        done.jobs = len(found)
         json.dump(found, file, indent=1)
-    _write_messages(reader, target, likely, done)
-    connection.close()
+    documents = _rows(reader, "documents", "rowid", likely, done.lost)
+    while batch := list(islice(documents, MESSAGES_IN_A_FILE)):
+        number = done.messages // MESSAGES_IN_A_FILE + 1
+        with _new_file(target / f"messages-{number}.jose-seq") as file:
+            file.writelines(f"{str(row['jws'], 'ascii', 'replace')}\n" for row in batch)
+        done.messages += len(batch)
+    reader.close()
     return done
 
 
-def _write_messages(reader: Reader, target: Path, likely: int, done: Salvaged) -> None:
-    """In pieces that one `submit` may have."""
-    file = None
-    for row in _rows(reader, "documents", "rowid", likely, done.lost):
-        text = _taken(lambda row: str(row["jws"], "ascii"), row)
-        if text is None:
-            continue
-        if done.messages % BATCH_LINES_MAX == 0:
-            if file is not None:
-                file.close()
-            number = done.messages // BATCH_LINES_MAX + 1
-            file = _new_file(target / f"messages-{number}.jose-seq")
-        assert file is not None
-        file.write(f"{text}\n")
-        done.messages += 1
-    if file is not None:
-        file.close()
+def _open(path: Path) -> Reader:
+    """Without the checksums: a flipped byte that nobody uses costs nothing, and receipts prove themselves."""
+    if not path.is_file():
+        raise JournalDamaged(f"{path}: there is no journal")
+    try:
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        connection.execute("PRAGMA cell_size_check=ON")
+        # A table whose definition cannot be parsed does not hide the others.
+        connection.execute("PRAGMA writable_schema=ON")
+        connection.execute("BEGIN")
+        reader = Reader(connection)
+        reader.value("SELECT count(*) FROM sqlite_schema")
+    except apsw.Error as error:
+        raise JournalDamaged(
+            f"{path}: nothing can be read of it ({error}); restore a backup: `print-agent journal restore FILE`"
+        ) from error
+    return reader
 
 
 def _rows(
@@ -121,7 +109,7 @@ def _rows(
         sql = f"SELECT * FROM {table} WHERE {key} BETWEEN ? AND ? ORDER BY {key}"  # noqa: S608 - names of our own
         try:
             yield from list(reader.rows(sql, (low, high)))
-        except (apsw.Error, JournalDamaged):
+        except apsw.Error:
             if low == high:
                 unread.append(low)
                 return
@@ -132,7 +120,7 @@ def _rows(
     unread: list[int] = []
     try:
         last = int(reader.value(f"SELECT coalesce(max({key}), 0) FROM {table}"))  # noqa: S608 - names of our own
-    except (apsw.Error, JournalDamaged):
+    except apsw.Error:
         last = likely
     for low in range(1, last + 1, ROWS_AT_ONCE):
         yield from read(low, min(low + ROWS_AT_ONCE - 1, last))
@@ -140,25 +128,40 @@ def _rows(
         lost.append(f"{table}: {len(unread)} of its rows, {unread[0]} to {unread[-1]}")
 
 
-def _receipt(row: dict[str, Any], signers: dict[int, dict[str, Any]]) -> str | None:
-    """The receipt of an event, where it is the station's."""
+def _keys(reader: Reader, settings: Settings) -> dict[str, Ed25519PublicKey]:
+    """The keys that may have signed receipts: those of the journal, and those of today."""
+    keys: dict[str, Ed25519PublicKey] = {}
+    with contextlib.suppress(ConfigurationInvalid):
+        held = open_station_keys(settings.keys.station, sealed=settings.keys.sealed)
+        keys |= public_keys(held.public_jwks())
+    with contextlib.suppress(apsw.Error, ValueError):
+        for row in reader.rows("SELECT jwk FROM signers"):
+            keys |= public_keys({"keys": [json.loads(row["jwk"])]})
+    return keys
 
-    def proven(row: dict[str, Any]) -> str:
-        signer = signers[row["signer"]]
-        text = compact(signer["kid"], row["payload"], row["signature"])
-        read_receipt(text, public_keys({"keys": [json.loads(signer["jwk"])]}))
-        return text
 
-    return None if row["seq"] is None else _taken(proven, row)
+def _write_receipt(
+    file: TextIO, row: dict[str, Any], keys: Mapping[str, Ed25519PublicKey], lost: list[str]
+) -> bool:
+    """Writes the receipt of an event where one of these keys has signed it; tells whether it did."""
+    for kid in keys:
+        with contextlib.suppress(ChainBroken, ValueError, TypeError):
+            text = compact(kid, row["payload"], row["signature"])
+            read_receipt(text, keys)
+            file.write(f"{text}\n")
+            return True
+    lost.append(f"receipt {row['seq']}: its signature is not good")
+    return False
 
 
-def _taken(read: Callable[[dict[str, Any]], T], row: dict[str, Any]) -> T | None:
-    """What a row of a damaged page holds, None where it holds nonsense."""
+def _job(row: dict[str, Any], lost: list[str]) -> dict[str, Any] | None:
     try:
-        return read(row)
-    except (ValueError, KeyError, TypeError, ChainBroken):
+        job = jobs.from_row(row)
+        return job_object(job, jobs.reasons_of(job))
+    except (ValueError, KeyError, TypeError):
+        lost.append(f"job {row['number']}: its row makes no sense")
         return None
 
 
-def _new_file(path: Path) -> Any:
+def _new_file(path: Path) -> TextIO:
     return os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w")
