@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ import apsw
 from agent.queue.damage import damaged
 from agent.queue.journal import Journal, Reader, Recorded, open_for_reading
 
-_RECORD_SIZE = 256  # bytes; a record has some 120, and overwrites the one before within a sector
+_RECORD_SIZE = 240  # bytes; a record has some 120, and overwrites the one before within a sector
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +54,12 @@ def witness_path(journal: Path) -> Path:
 
 
 def last_seen(journal: Path) -> Seen | None:
-    """What the witness of this journal says; None where there is none that can be read."""
+    """What the witness of this journal says; None where there is none, or one that cannot be believed."""
     try:
-        return Seen(**json.loads(witness_path(journal).read_bytes()))
+        checksum, _, record = witness_path(journal).read_bytes().partition(b" ")
+        if int(checksum, 16) != zlib.crc32(record):
+            return None
+        return Seen(**json.loads(record))
     except (OSError, ValueError, TypeError):
         return None
 
@@ -132,8 +136,8 @@ class Witness:
         seen = Seen(self._event, head.seq, head.hash, running)
         # A full disk must not stop what the journal itself has room for; the record is older then.
         with contextlib.suppress(OSError):
-            record = json.dumps(asdict(seen)).encode().ljust(_RECORD_SIZE - 1) + b"\n"
-            os.pwrite(self._descriptor, record, 0)
+            record = json.dumps(asdict(seen)).encode().ljust(_RECORD_SIZE) + b"\n"
+            os.pwrite(self._descriptor, b"%08x %b" % (zlib.crc32(record), record), 0)
 
     def close(self) -> None:
         """The journal is about to be closed: its log may go."""

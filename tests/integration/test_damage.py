@@ -215,6 +215,16 @@ def test_a_flipped_byte_anywhere_in_the_write_ahead_log_is_refused(torn):
     torn.start()
 
 
+def test_a_witness_that_is_damaged_itself_accuses_nobody(copy):
+    file = copy.path.with_name("journal.db.witness")
+    content = file.read_bytes()
+    for at in range(0, len(content), 7):
+        copy.flip(file, at)
+        copy.start()
+        assert copy.verify().faults == ()
+        file.write_bytes(content)
+
+
 def test_the_log_of_another_journal_is_refused(torn, stopped, tmp_path):
     other = Copy(stopped, tmp_path / "other")
     journal, _ = open_journal(other.settings, clock=SystemClock())
