@@ -389,10 +389,12 @@ class Service:
         if self.ups is not None:
             self._start_thread("ups", self.ups.run)
             self._parts.append(self.ups.stop)
+            self._moving["ups"] = self.ups
         self._serve()
         for reader in self._readers:
             self._start_thread(f"reader-{reader.name}", reader.run)
             self._parts.append(reader.stop)
+            self._moving[f"reader {reader.name}"] = reader
         if self._hotplug is not None:
             self._start_thread("hotplug", self._hotplug.run)
             self._parts.append(self._hotplug.stop)

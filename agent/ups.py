@@ -73,10 +73,12 @@ class Ups:
         self._asked = False
         self._stopping = threading.Event()
         self._line: socket.socket | None = None
+        self.progress = 0  # looks at the supply
 
     def run(self) -> None:
         """Asks until ``stop``."""
         while not self._stopping.is_set():
+            self.progress += 1
             self.look()
             self._stopping.wait(POLL_S)
         self.hang_up()

@@ -55,7 +55,7 @@ def text() -> str:
     group = typer.main.get_command(app)
     about = group.help or ""
     first = about.split("\n\n")[0]
-    return HEAD + _plain(first) + "\n.SH COMMANDS\n" + "".join(_commands(group, ())) + TAIL
+    return HEAD + plain(first) + "\n.SH COMMANDS\n" + "".join(_commands(group, ())) + TAIL
 
 
 def _commands(group: typer.core.TyperGroup, path: tuple[str, ...]) -> Iterator[str]:
@@ -66,7 +66,7 @@ def _commands(group: typer.core.TyperGroup, path: tuple[str, ...]) -> Iterator[s
         if isinstance(command, typer.core.TyperGroup):
             yield from _commands(command, words)
             continue
-        yield f".SS {_plain(' '.join(words))}{_arguments(command)}\n{_plain(command.help or '')}\n"
+        yield f".SS {plain(' '.join(words))}{_arguments(command)}\n{plain(command.help or '')}\n"
         for parameter in command.params:
             if (
                 parameter.param_type_name == "option"
@@ -74,8 +74,8 @@ def _commands(group: typer.core.TyperGroup, path: tuple[str, ...]) -> Iterator[s
                 and not parameter.hidden
             ):
                 metavar = "" if parameter.is_flag else f" \\fI{_metavar(parameter)}\\fR"
-                yield f".TP\n\\fB{_plain(', '.join(parameter.opts))}\\fR{metavar}\n"
-                yield f"{_plain(parameter.help or '')}\n"
+                yield f".TP\n\\fB{plain(', '.join(parameter.opts))}\\fR{metavar}\n"
+                yield f"{plain(parameter.help or '')}\n"
 
 
 def _arguments(command: typer.core.TyperCommand) -> str:
@@ -84,10 +84,10 @@ def _arguments(command: typer.core.TyperCommand) -> str:
 
 
 def _metavar(parameter: typer.core.TyperOption | typer.core.TyperArgument) -> str:
-    return _plain(parameter.metavar or str(parameter.name).upper())
+    return plain(parameter.metavar or str(parameter.name).upper())
 
 
-def _plain(told: str) -> str:
+def plain(told: str) -> str:
     """Text that no macro is read from; a blank line begins a new paragraph."""
     escaped = told.strip().replace("\\", "\\e").replace("-", "\\-")
     lines = [re.sub(r"^([.'])", r"\\&\1", line.strip()) for line in escaped.splitlines()]

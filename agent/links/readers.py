@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from agent.station import Station
 
 ACTOR = "agent"  # nobody can tell who holds a reader
-IDLE_S = 60.0  # how long a read waits while nothing is scanned
+IDLE_S = 30.0  # how long a read waits while nothing is scanned
 LINE_GAP_S = 2.0  # between the two lines of one zone; a longer one is another scan
 LINE_LENGTH_MAX = 256  # characters; no scan is longer
 STOP_TIMEOUT_S = 5.0
@@ -134,12 +134,14 @@ class SerialReader:
         self._stopping = False
         self._ended = threading.Event()
         self._look_again = threading.Event()
+        self.progress = 0  # looks at the port, also at one that nobody scans on
         station.reader_stands(name, "its port was not opened yet")
 
     def run(self) -> None:
         """Works until ``stop``."""
         try:
             while not self._stopping:
+                self.progress += 1
                 try:
                     self._listen()
                 except PrinterFault as fault:
@@ -172,6 +174,7 @@ class SerialReader:
             self._station.reader_stands(self.name, None)
             parser = ScanParser()
             while not self._stopping:
+                self.progress += 1
                 data = line.read(LINE_GAP_S if parser.unfinished else IDLE_S)
                 for scan in parser.feed(data) if data else parser.give_up():
                     self._carry_out(scan)

@@ -25,6 +25,7 @@ from agent.links import http_server
 from agent.links.inbox import Inbox
 from agent.queue import group_commit
 from agent.service import Service
+from agent.verification import verify_journal
 
 BOOK, JOB = "P0000003", "valid-es256"
 WAIT_SECONDS_MAX = 60.0
@@ -131,8 +132,7 @@ def test_killed_while_it_prints_the_kept_line_brings_the_reply_to_the_next_proce
     systemd.hear_until("FDSTORE=1")
     kept = os.fstat(systemd.store["printer-main"]).st_rdev
     assert kept == printer.port.stat().st_rdev
-    raw = (VECTORS / f"messages/{JOB}.jws").read_bytes()
-    assert client.call("POST", "/v1/messages", raw, kind="application/jose")[0] == 201
+    submit(client)
     wait_for(lambda: client.get("/v1/printers")[0]["state"] == "idle")
     client.post("/v1/printers/main/book", {"number": BOOK})
     wait_for(lambda: client.get(f"/v1/jobs/{JOB}")["reasons"] == ["book-wanted"])
@@ -151,6 +151,43 @@ def test_killed_while_it_prints_the_kept_line_brings_the_reply_to_the_next_proce
     (book,) = printer.books()
     assert len(book.passes) == 1
     assert systemd.end(signal.SIGTERM) == 0
+
+
+def test_a_stop_waits_for_the_page_that_is_printing_and_begins_no_other(systemd, printer):
+    client = Client(load_settings(systemd.configuration).http.socket)
+    systemd.start()
+    systemd.hear_until("READY=1")
+    submit(client)
+    wait_for(lambda: client.get("/v1/printers")[0]["state"] == "idle")
+    client.post("/v1/printers/main/book", {"number": BOOK})
+    wait_for(lambda: client.get(f"/v1/jobs/{JOB}")["reasons"] == ["book-wanted"])
+    # Stopped while the page waits for its book: a book that goes in now gets no ink.
+    assert systemd.end(signal.SIGTERM) == 0
+    printer.insert(BOOK)
+    assert not printer.state().printing
+    assert printer.remove() == BOOK
+    systemd.start()
+    wait_for(lambda: client.runs() and client.get("/v1/printers")[0]["state"] == "idle")
+    assert client.get(f"/v1/jobs/{JOB}")["state"] == "pending"
+    client.post("/v1/printers/main/book", {"number": BOOK})
+    wait_for(lambda: client.get(f"/v1/jobs/{JOB}")["reasons"] == ["book-wanted"])
+    printer.insert(BOOK)
+    wait_for(lambda: printer.state().printing)
+    # Stopped while it prints: the outcome is waited for and journaled, no doubt is left.
+    assert systemd.end(signal.SIGTERM) == 0
+    report = verify_journal(
+        load_settings(systemd.configuration).journal_path,
+        station_id="sambas-01",
+        authority_id="imigrasi-jakarta",
+    )
+    assert report.faults == ()
+    assert printer.remove() == BOOK
+    systemd.start()
+    wait_for(client.runs)
+    assert client.get(f"/v1/jobs/{JOB}")["state"] == "completed"
+    assert client.get(f"/v1/jobs/{JOB}")["attempts"] == 2
+    (book,) = printer.books()
+    assert len(book.passes) == 1
 
 
 def test_a_thread_that_hangs_is_named_and_ends_the_process_and_no_other_is(tmp_path, monkeypatch):
@@ -176,6 +213,11 @@ def test_a_thread_that_hangs_is_named_and_ends_the_process_and_no_other_is(tmp_p
     hanging.set()
     station.failure = None
     station.stop()
+
+
+def submit(client: Client) -> None:
+    raw = (VECTORS / f"messages/{JOB}.jws").read_bytes()
+    assert client.call("POST", "/v1/messages", raw, kind="application/jose")[0] == 201
 
 
 def wait_for(condition) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from agent.drivers.book_printer import POLL_S, WRITE_TIMEOUT_S
 from agent.heartbeat import STILL_LOOKS_MAX, Heartbeat
-from agent.links import inbox
+from agent.links import inbox, readers
 from agent.queue import group_commit
 
 
@@ -47,5 +47,7 @@ def test_a_part_that_was_added_later_is_watched_too():
 
 def test_the_longest_waits_of_the_threads_fit_well():
     # One look a second.
-    longest_s = max(WRITE_TIMEOUT_S, POLL_S, inbox.RESCAN_S, group_commit.IDLE_STEP_S)
+    longest_s = max(
+        *(WRITE_TIMEOUT_S, POLL_S, inbox.RESCAN_S, readers.IDLE_S, group_commit.IDLE_STEP_S)
+    )
     assert 2 * longest_s < STILL_LOOKS_MAX
