@@ -208,9 +208,20 @@ rm -rf $state/sealed /etc/credstore.encrypted
 cp station.toml.kept /etc/print-agent/station.toml
 systemctl start print-agent.service || fail "start"
 
+step "USB and udev under the unit's hardening"
+unit=/usr/lib/systemd/system/print-agent.service
+mapfile -t hardening < <(sed -n '/^NoNewPrivileges/,/^\[Install\]/{/^[A-Z].*=/s/^/-p/p}' $unit)
+require [ "${#hardening[@]}" -gt 25 ]
+require systemd-run --quiet --wait --pipe -pUser=print-agent "${hardening[@]}" /usr/lib/passport-print-agent/bin/python3 -I -c '
+import pyudev, usb.core
+usb.core.find()
+pyudev.Monitor.from_netlink(pyudev.Context()).start()
+'
+told "libusb and libudev are loaded and answer"
+
 step "security"
 systemd-analyze security --no-pager print-agent.service | tail -n 1
-systemd-analyze verify /usr/lib/systemd/system/print-agent.service 2>&1 | sed 's/^/  verify: /'
+systemd-analyze verify --man=no /usr/lib/systemd/system/print-agent.service 2>&1 | sed 's/^/  verify: /'
 
 step "remove"
 head=$(print-agent receipts --after 0 | tail -n 1 | sha256sum)

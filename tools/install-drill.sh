@@ -5,6 +5,12 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+for program in debootstrap systemd-nspawn; do
+    if ! command -v "$program" >/dev/null; then
+        echo "$program is missing: apt-get install debootstrap systemd-container" >&2
+        exit 1
+    fi
+done
 systems="${DRILL:-/var/tmp/install-drill}"
 needed="systemd,systemd-sysv,dbus,udev,python3,libudev1,libusb-1.0-0,fonts-ocr-b,fonts-dejavu-core"
 python="${PYTHON:-.venv/bin/python}"
