@@ -22,7 +22,8 @@ from agent.model import PrinterIdentity
 QUIET_S = 0.15  # a line that said nothing for so long has said what it held
 RESTART_GRACE_S = 1.0  # how long an automatic status may trail behind the asked one
 WRITE_CHUNK_BYTES = 2_048  # between two chunks of a page the sensors are looked at
-WRITE_TIMEOUT_S = 30.0  # for a chunk: a printer that takes nothing for so long is stuck
+WRITE_TIMEOUT_S = 30.0  # a printer that takes nothing for so long is stuck
+CLEAR_WRITE_TIMEOUT_S = 5.0  # the same, when all that was before it has been dropped
 LISTEN_S = 0.5  # how often a printer that takes nothing is listened to
 CLEAR_TRIES = 4
 CLEAR_TIMEOUT_S = 2.0  # for one try; a late reply to it serves the next
@@ -178,25 +179,35 @@ class BookPrinter:
                 return ask()
         return ask()
 
-    def _write(self, data: bytes, *, between: Callable[[], None] = lambda: None) -> None:
+    def _write(
+        self,
+        data: bytes,
+        *,
+        between: Callable[[], None] = lambda: None,
+        timeout_s: float = WRITE_TIMEOUT_S,
+    ) -> None:
         """Writes all of it, and listens while the printer takes nothing.
 
         Args:
             data: The bytes.
             between: Called whenever it was listened to; may raise to break the write off.
+            timeout_s: How long it may take nothing.
 
         Raises:
-            WriteStalled: Not all went in time.
+            WriteStalled: It took nothing for so long.
         """
-        deadline = self._monotonic() + WRITE_TIMEOUT_S
+        deadline = self._monotonic() + timeout_s
         written = 0
         while True:
-            written += self.transport.write_some(data[written:], LISTEN_S)
+            count = self.transport.write_some(data[written:], LISTEN_S)
+            written += count
             if written == len(data):
                 return
-            if self._monotonic() >= deadline:
+            if count:
+                deadline = self._monotonic() + timeout_s
+            elif self._monotonic() >= deadline:
                 raise WriteStalled(
-                    f"the printer took {written} of {len(data)} bytes within {WRITE_TIMEOUT_S:g} s",
+                    f"the printer took {written} of {len(data)} bytes, and none for {timeout_s:g} s",
                     written=written,
                 )
             self.pump(0)
@@ -330,10 +341,11 @@ class BookPrinter:
         """One try; a late answer to an earlier one serves as well."""
         match self.profile.clear:
             case ClearMethod.REALTIME:
-                self._write(escpos.CLEAR_BUFFERS)
+                self._write(escpos.CLEAR_BUFFERS, timeout_s=CLEAR_WRITE_TIMEOUT_S)
                 self._await(escpos.ClearedReply, CLEAR_TIMEOUT_S, since=since, what="DLE DC4 fn 8")
             case ClearMethod.INITIALIZE:
-                self._write(escpos.clear_by_initialize(self.profile) + escpos.LOAD_FENCE)
+                command = escpos.clear_by_initialize(self.profile) + escpos.LOAD_FENCE
+                self._write(command, timeout_s=CLEAR_WRITE_TIMEOUT_S)
                 self._await(escpos.QueuedStatus, CLEAR_TIMEOUT_S, since=since, what="ESC @, GS I 1")
                 # The reply may have been an older question's: a second one after a quiet line is this one's.
                 self.keep_pending()

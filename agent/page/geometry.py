@@ -5,6 +5,7 @@ Sources: Doc 9303-4 section 2 (page, zones) and section 4.2.1 (machine-readable 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 MM_PER_INCH = 25.4
@@ -22,6 +23,11 @@ MRZ_LINE_CENTRES_MM = (PAGE_HEIGHT_MM - 15.75, PAGE_HEIGHT_MM - 9.40)
 MRZ_LINE_HEIGHT_MM = 4.3
 
 
+def _nearest(dots: float) -> int:
+    """Halves go up: `round` takes them to the even side, so that an offset of one dot would move some ink by none or two."""
+    return math.floor(round(dots, 6) + 0.5)
+
+
 @dataclass(frozen=True, slots=True)
 class Grid:
     """Millimetres of the page to dots of the raster.
@@ -35,11 +41,11 @@ class Grid:
 
     def x(self, mm: float) -> int:
         """The column at a distance from the page's left edge."""
-        return round((mm + self.offset_mm[0]) * self.dpi_x / MM_PER_INCH)
+        return _nearest((mm + self.offset_mm[0]) * self.dpi_x / MM_PER_INCH)
 
     def y(self, mm: float) -> int:
         """The row at a distance from the page's top edge."""
-        return round((mm + self.offset_mm[1]) * self.dpi_y / MM_PER_INCH)
+        return _nearest((mm + self.offset_mm[1]) * self.dpi_y / MM_PER_INCH)
 
     def box(
         self, left_mm: float, top_mm: float, width_mm: float, height_mm: float

@@ -11,7 +11,7 @@ import contextlib
 import enum
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
@@ -251,7 +251,27 @@ class Bench:
         self._until = lambda: until() or self.time > deadline
         with contextlib.suppress(Over):
             self.worker.run()
-        assert until(), f"not within {seconds:g} s: {self.story()}"
+        assert self.time <= deadline, f"not within {seconds:g} s: {self.story()}"
+
+    def play(self, story: Iterator[Callable[[], bool]], *, seconds: float = 600.0) -> None:
+        """Lets the agent work while a story goes on; what it yields is waited for."""
+        waits_for: list[Callable[[], bool]] = [lambda: True]
+
+        def over() -> bool:
+            while waits_for[0]():
+                try:
+                    waits_for[0] = next(story)
+                except StopIteration:
+                    return True
+            return False
+
+        self.run(over, seconds=seconds)
+
+    def passed(self, seconds: float) -> Callable[[], bool]:
+        """Whether so much time has passed since now."""
+        moment = self.time + seconds
+        self.after(seconds, lambda: None)
+        return lambda: self.time >= moment
 
     def run_to_its_end(self, *, seconds: float = 600.0) -> None:
         """Lets the agent work until it has stopped by itself."""

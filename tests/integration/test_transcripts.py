@@ -161,15 +161,15 @@ def record(bench: Bench, event) -> str:
             and bench.view().state is PrinterState.IDLE
         )
 
-    try:
-        bench.run(ended)
-    except AssertionError:
+    bench.run(ended)
+    while True:
         told += [line for piece in bench.line.talk for line in transcript.lines(*piece)]
+        if ended():
+            break
         told.append(NEW_SESSION)
         bench.line.talk.clear()
         bench.start_agent()
         bench.run(ended)
-    told += [line for piece in bench.line.talk for line in transcript.lines(*piece)]
     return "".join(f"{line.rstrip()}\n" for line in told)
 
 
