@@ -54,6 +54,7 @@ class Printing:
             self.watch.absorb()
             if self.watch.error_seen:
                 self.worker.fail(self.watch)
+            self.worker.show_reported_fault(self.session)
             reconciliation = Reconciliation(self.worker, self.session, self.watches)
             reconciliation.conclude(self.watch, why=str(unproven))
 

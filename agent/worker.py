@@ -270,6 +270,7 @@ class PrinterWorker:
                 session.forget()
                 self._turn(session)
         except PrinterFault as fault:
+            self.show_reported_fault(session)
             self._note_unwatched_load(session, fault)
             raise
         finally:
@@ -413,6 +414,11 @@ class PrinterWorker:
             with suppress(NoAnswer):
                 session.recover()
         session.pump(FAULT_POLL_S)
+
+    def show_reported_fault(self, session: BookPrinter) -> None:
+        """Shows an open cover or an error that the printer told by itself: it may answer nothing until it is mended."""
+        if session.conditions & FAULTS:
+            self.show_fault(session.conditions)
 
     def show_fault(self, conditions: Condition) -> None:
         """Shows what a person must mend before the printer may go on."""
@@ -744,6 +750,7 @@ class PrinterWorker:
     def _take_back(self, session: BookPrinter, job_id: str) -> None:
         """Clears the job's page and returns it to the queue, or ends it as wished; then serves what was asked."""
         job = jobs.require(self.journal.read(), job_id)
+        self.show_reported_fault(session)
         if job.phase in PAGE_IN_PRINTER or job.ended:
             session.clear()
         self.journal.write(lambda tx: attempts.take_back(tx, job_id))

@@ -19,7 +19,7 @@ from bench_line import XOFF, XON, unspoilt
 from printer_bench import BOOKS, FIRST, SECOND, Bench, Step
 
 from agent.drivers.transport import FlowControl
-from agent.live import PrinterState
+from agent.live import PrinterReason, PrinterState
 from agent.queue.states import Phase
 
 AWAY_S = 3.0  # how long what goes away stays away
@@ -275,6 +275,28 @@ def test_fault(benches, profile, fault, step, word) -> None:
     assert bench.calls <= CALLS_MAX + CALLS_PER_SECOND_MAX * (bench.time - bench.began)
     if step in BEFORE_THE_INTENT and bench.back_at is not None and fault != "replies_are_late":
         assert min(at for at in bench.ready_at if at >= bench.back_at) <= bench.back_at + BACK_S
+
+
+@pytest.mark.parametrize("profile", ["page-slip", "column-slip"])
+@pytest.mark.parametrize("step", Step)
+def test_an_open_cover_is_shown_as_long_as_it_is_open(benches, profile, step):
+    bench = benches(profile)
+    bench.submit_jobs()
+    opened_at, shown_at = [], []
+
+    def look(view):
+        if PrinterReason.COVER_OPEN in view.reasons:
+            shown_at.append(bench.time)
+        assert PrinterReason.COVER_OPEN in view.reasons or not shown_at
+
+    def cover():
+        bench.printer.open_cover(bench.time)
+        opened_at.append(bench.time)
+        bench.board.listen(look)
+
+    bench.at(step, cover)
+    bench.run(lambda: bool(opened_at) and bench.time > opened_at[0] + 60.0)
+    assert shown_at[0] <= opened_at[0] + BACK_S + 1.0
 
 
 def check_ink(bench: Bench) -> None:
