@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from agent.queue.migrations import MIGRATIONS, SCHEMA_VERSION
 
 APPLICATION_ID = 0x70704167  # "ppAg"
 BUSY_TIMEOUT_MS = 5_000
+COPY_BYTES = 65_536  # at once: SQLite's own file layer writes less than 128 KiB a call
 CHECKPOINT_PAGES = 1_000  # pages in the WAL before a checkpoint is worth it
 
 # The projection tables and the column that keys them.
@@ -606,6 +608,7 @@ def open_connection(path: Path | str, *, vfs: str) -> apsw.Connection:
         DiskFull: There is no room.
     """
     try:
+        _write_wal_again(path, vfs)
         connection = apsw.Connection(str(path), vfs=vfs)
         connection.set_busy_timeout(BUSY_TIMEOUT_MS)
         try:
@@ -626,11 +629,34 @@ def _leave(connection: apsw.Connection) -> None:
     connection.close()
 
 
+def _write_wal_again(path: Path | str, vfs: str | None) -> None:
+    """Makes durable what can be read of the WAL, before anyone relies on it.
+
+    After a sync that failed, the operating system may show data that no later sync writes (fsyncgate). The process
+    that met it has ended; this one reads the same bytes from the cache, and they count only once written anew.
+    """
+    wal = f"{path}-wal"
+    if not os.path.exists(wal):
+        return
+    file = apsw.VFSFile(vfs or "", wal, [apsw.SQLITE_OPEN_WAL | apsw.SQLITE_OPEN_READWRITE, 0])
+    try:
+        size = file.xFileSize()
+        for offset in range(0, size, COPY_BYTES):
+            file.xWrite(file.xRead(min(COPY_BYTES, size - offset), offset), offset)
+        if size:
+            file.xSync(apsw.SQLITE_SYNC_NORMAL)
+    finally:
+        file.xClose()
+
+
 def _prepare(connection: apsw.Connection, path: Path | str) -> None:
     fresh = connection.execute("PRAGMA schema_version").get == 0
     if fresh:
         connection.execute(f"PRAGMA page_size={PAGE_SIZE}")
         connection.reserve_bytes(None, CHECKSUM_SIZE)
+    # EXTRA: the rollback journal of the change to WAL must be gone for good before anything is accepted. If its
+    # deletion came undone at a power cut, it would roll the whole new journal back.
+    connection.execute("PRAGMA synchronous=EXTRA")
     mode = connection.execute("PRAGMA journal_mode=WAL").get
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA secure_delete=ON")
