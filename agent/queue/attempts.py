@@ -476,17 +476,12 @@ def accept_printer(
     )
     declared = []
     for attempt in unfinished(tx, printer):
-        same_answers = answers and (attempt.serial is None or attempt.serial == serial)
-        if attempt.process_id is not None and not attempt.clear and not same_answers:
-            _change(tx, attempt, clear=1)
-            declared.append(attempt.job)
-    broken_loads = (
-        []
-        if answers
-        else [a for a in unfinished(tx, printer) if a.stage == Stage.LOAD and not a.clear]
-    )
-    for attempt in broken_loads:
-        if jobs.require(tx, attempt.job).phase is Phase.IN_DOUBT:
+        still_answers = answers and (attempt.serial is None or attempt.serial == serial)
+        # A load asks a person only once it is in doubt; until then its printer's return will tell.
+        asks = attempt.process_id is not None or (
+            attempt.stage == Stage.LOAD and jobs.require(tx, attempt.job).phase is Phase.IN_DOUBT
+        )
+        if asks and not attempt.clear and not still_answers:
             _change(tx, attempt, clear=1)
             declared.append(attempt.job)
     if declared:
