@@ -61,8 +61,9 @@ class Printing:
     def _commit(self) -> None:
         """Step 4."""
         self.session.pump(0)
-        if self.session.slip is None or not self.session.slip.book_in:
-            # It would wait, and ink whatever book is put in next.
+        left = self.worker.track_book(self.session)
+        if left or self.session.slip is None or not self.session.slip.book_in:
+            # Another one may be in now. Without any it would wait, and ink whatever book is put in next.
             raise _Unproven("the book left the printer before the commit was sent")
         if self.session.conditions & FAULTS:
             raise _Unproven("the printer reported an error before the commit was sent")

@@ -331,10 +331,10 @@ class PrinterWorker:
 
     def _turn(self, session: BookPrinter) -> None:
         self._serve()
-        self._track_book(session)
+        self.track_book(session)
         if self._show_stop():
             session.pump(POLL_S)
-            self._track_book(session)
+            self.track_book(session)
             session.check_same_printer_still()
             return
         if session.conditions & FAULTS:
@@ -371,7 +371,7 @@ class PrinterWorker:
 
     def _rest(self, session: BookPrinter) -> None:
         session.pump(POLL_S)
-        self._track_book(session)
+        self.track_book(session)
         session.check_same_printer_still()
 
     def _refused_by_power(self) -> str | None:
@@ -492,7 +492,10 @@ class PrinterWorker:
                 ) from error
 
         job = self.journal.write(operation)
-        book_in = self._session_now is not None and not self._book_out(self._session_now)
+        book_in = False
+        if self._session_now is not None:
+            self._session_now.take_slips()  # what was before the number was presented counts nothing for it
+            book_in = not self._book_out(self._session_now)
         self._presented = _Presented(
             number, job.id, _BookSince.WAS_IN if book_in else _BookSince.OUT
         )
@@ -530,7 +533,7 @@ class PrinterWorker:
         self.refuse_requests()
         self._compose_ahead(attempt.job)
         Printing(self, session, self._watches, watch).run()
-        self._track_book(session)
+        self.track_book(session)
 
     def _ask_book_out(self, session: BookPrinter, job: Job) -> None:
         """A book that is in already is asked out before the page may be loaded."""
@@ -539,7 +542,7 @@ class PrinterWorker:
             self.show_removal(job.id)
             session.pump(POLL_S)
             self._check_at_hand(session, job.id)
-        self._track_book(session)
+        self.track_book(session)
         self._check_at_hand(session, job.id)
 
     def _check_at_hand(self, session: BookPrinter, job_id: str) -> None:
@@ -548,7 +551,7 @@ class PrinterWorker:
         Raises:
             TakenBack: It may not.
         """
-        self._track_book(session)
+        self.track_book(session)
         if self._stopping:
             raise TakenBack("the agent stops")
         why = self._refused_by_power()
@@ -578,21 +581,23 @@ class PrinterWorker:
     def _must_be_presented(self, job: Job) -> bool:
         return job.number <= int(self.journal.read().station("presented_only_through", 0))
 
-    def _track_book(self, session: BookPrinter) -> None:
-        """A presented number is used up by taking out the book that went in after it."""
-        presented, slip = self._presented, session.slip
-        if slip is None:
-            return
-        self.board.change(self.name, book_in=not slip.book_out)
-        if presented is None:
-            return
-        if slip.book_in and presented.since is _BookSince.OUT:
-            presented.since = _BookSince.WENT_IN
-        elif slip.book_out:
-            if presented.since is _BookSince.WENT_IN:
-                self._forget_presented()
-            else:
-                presented.since = _BookSince.OUT
+    def track_book(self, session: BookPrinter) -> bool:
+        """A presented number is used up by taking out the book that went in after it; tells whether any book was out."""
+        slips = session.take_slips()
+        if session.slip is not None:
+            self.board.change(self.name, book_in=not session.slip.book_out)
+        for slip in slips:
+            presented = self._presented
+            if presented is None:
+                continue
+            if slip.book_in and presented.since is _BookSince.OUT:
+                presented.since = _BookSince.WENT_IN
+            elif slip.book_out:
+                if presented.since is _BookSince.WENT_IN:
+                    self._forget_presented()
+                else:
+                    presented.since = _BookSince.OUT
+        return any(slip.book_out for slip in slips)
 
     @staticmethod
     def _book_out(session: BookPrinter) -> bool:
@@ -665,7 +670,7 @@ class PrinterWorker:
 
     def _clear_broken_load(self, session: BookPrinter, watch: Watch) -> bool:
         """Proves that a page that was not loaded whole left no ink, or doubts; tells whether to load again."""
-        self._track_book(session)
+        self.track_book(session)
         session.clear()
         watch.clear = True
         watch.printer = Printer.SAME_SESSION
@@ -673,11 +678,15 @@ class PrinterWorker:
         if not self._book_out(session):
             self.show_removal(watch.attempt.job)
         Reconciliation(self, session, self._watches).judge_broken_load(watch)
-        self._track_book(session)
+        self.track_book(session)
         return jobs.require(self.journal.read(), watch.attempt.job).phase in PAGE_IN_PRINTER
 
     def _await_book(self, session: BookPrinter, attempt: Attempt) -> None:
-        """Step 2: the book goes in, told by an unasked status, and DLE EOT 5 shows it."""
+        """Step 2: the book goes in, told by an unasked status, and DLE EOT 5 shows it.
+
+        One that went in before it was asked for may be any book: it is asked out first.
+        """
+        self._ask_book_out(session, jobs.require(self.journal.read(), attempt.job))
         self.board.change(
             self.name,
             state=PrinterState.PROCESSING,

@@ -84,6 +84,7 @@ class BookPrinter:
         self.conditions = escpos.NO_CONDITION
         self.slip: SlipSensors | None = None  # as the last status told, asked or not
         self._automatic_slip: SlipSensors | None = None
+        self._slips: list[SlipSensors] = []
         self._parser = escpos.ReplyParser(xonxoff=xonxoff)
         self._monotonic = monotonic
         self._explained = 0
@@ -124,6 +125,7 @@ class BookPrinter:
             self.conditions = escpos.automatic_conditions(reply)
             self._automatic_slip = escpos.automatic_slip(reply, self.profile)
             self.slip = self._automatic_slip
+            self._slips.append(self.slip)
         self.log.append(Said(reply, unasked))
         if len(self.log) > LOG_MAX:
             raise self._talks_on()
@@ -224,7 +226,13 @@ class BookPrinter:
         """
         status = self._ask_status(escpos.RealTimeRequest.SLIP, tries=tries, timeout_s=timeout_s)
         self.slip = escpos.real_time_slip(status, self.profile)
+        self._slips.append(self.slip)
         return self.slip
+
+    def take_slips(self) -> list[SlipSensors]:
+        """Where the book was, each time that a status told it since this was last called: none in between is missed."""
+        seen, self._slips = self._slips, []
+        return seen
 
     def ask_conditions(self, *, timeout_s: float | None = None) -> Condition:
         """What is wrong with the printer (DLE EOT 2 and 3); works while it is offline."""
