@@ -15,7 +15,12 @@ SYSTEM_STAMP := $(VENV)/.system-packages
 PYTHON_STAMP := $(VENV)/.python-packages
 NODE_STAMP := $(VENV)/.node-packages
 
-.PHONY: help setup test demo deb drill lint types imports unit format lock states clean
+# What `make simulate` plays: how many cuts, from which seed on, in how many processes.
+CUTS ?= 20000
+SEED ?= 1
+WORKERS ?= $(shell nproc)
+
+.PHONY: help setup test simulate demo deb drill lint types imports unit format lock states clean
 
 help: ## What can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -59,6 +64,10 @@ unit: setup
 	@echo "tests"
 	@$(BIN)/python -m pytest -q --cov --cov-report=
 	@echo "coverage: $$($(BIN)/coverage report --format=total) % (details: $(BIN)/coverage report)"
+
+simulate: $(PYTHON_STAMP) ## Power cuts without end: CUTS=N SEED=S WORKERS=W, EXHAUSTIVE=first|sampled|whole, REPLAY=1
+	@$(BIN)/python -m tests.simulation --cuts $(CUTS) --seed $(SEED) --workers $(WORKERS) \
+		$(if $(EXHAUSTIVE),--exhaustive $(EXHAUSTIVE)) $(if $(REPLAY),--replay)
 
 demo: setup ## A working day of 80 books on the virtual printer, with two power cuts
 	@$(BIN)/print-agent demo

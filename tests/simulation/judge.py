@@ -1,0 +1,261 @@
+"""The judge: knows the ink on the books, what senders were told and what the station signed; nothing of the agent.
+
+The rules are the promises of CONTRACT section 1. A verdict is a sentence; no sentence, no fault.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from agent.crypto.receipts import first_prev, hash_of
+from agent.drivers.virtual.book import Book
+from agent.model import process_id_text
+
+PRINT_S_MAX = 2.0  # a small page takes less
+ENDED = frozenset({"completed", "canceled", "aborted"})
+# Without a receipt of its own, a job may show itself as being printed.
+LIVE = frozenset({"pending", "processing"})
+
+
+def pages_on(book: Book) -> list[tuple[str, int]]:
+    """The whole pages on a book, as (job, entry); an empty list for any other ink."""
+    from tests.simulation.life import pattern
+
+    first = bytes(book.rows[:5])
+    job, entry = int.from_bytes(first[1:3], "big"), first[0] & 0x3F
+    if len(book.passes) == 1 and bytes(book.rows) == pattern(job, entry).rows:
+        return [(f"J{job}", entry)]
+    return []
+
+
+def jobs_on(book: Book) -> set[str]:
+    """The jobs of which at least one row is on a book."""
+    from tests.simulation.life import pattern
+
+    found = set()
+    for start in range(0, len(book.rows), 5):
+        row = bytes(book.rows[start : start + 5])
+        job, entry = int.from_bytes(row[1:3], "big"), row[0] & 0x3F
+        if any(row) and job and pattern(job, entry).rows[start : start + 5] == row:
+            found.add(f"J{job}")
+    return found
+
+
+@dataclass(slots=True)
+class _Case:
+    """One job as the receipts tell it."""
+
+    books: list[str]
+    told: bool = False
+    accepted: bool = False
+    state: str | None = None
+    book: str | None = None
+    spoiled: list[str] = field(default_factory=list)
+    by_person: bool = False  # a person said what its book is
+
+
+class Judge:
+    """Collects what happened and says what is wrong with it.
+
+    Args:
+        station: The station's id, where its chain begins.
+    """
+
+    def __init__(self, station: str) -> None:
+        self.verdicts: list[str] = []
+        self.head_seq = 0
+        self.head_hash = first_prev(station)
+        self.events: Counter[str] = Counter()
+        self._cases: dict[str, _Case] = {}
+        self._claimed_blank: Counter[str] = Counter()
+        self._seen: dict[int, str] = {}
+        self._intents: Counter[str] = Counter()
+        self._open_since: dict[str, list[tuple[float, float | None]]] = {}
+        self._process_id = ""
+
+    def complain(self, sentence: str) -> None:
+        """A fault."""
+        if sentence not in self.verdicts:
+            self.verdicts.append(sentence)
+
+    # What senders were told
+
+    def issued(self, job: str, books: list[str]) -> None:
+        """The authority signed an authorization."""
+        self._cases[job] = _Case(books)
+
+    def told(self, job: str) -> None:
+        """A sender saw 200 or 201: from now on the job exists (P1)."""
+        self._cases[job].told = True
+
+    # What the station signed
+
+    def signed(
+        self, seq: int, receipt: str, books: Mapping[str, Book], now: float
+    ) -> dict[str, Any]:
+        """A receipt became durable at this moment, while the books looked like this; gives what it says."""
+        claims = _claims(receipt)
+        self._once(seq, receipt)
+        number, event, actor = claims.get("book"), claims["event"], claims.get("actor")
+        book = None if number is None else books.get(number)
+        if event == "job-requeued" and actor == "agent" and book is not None and book.inked():
+            self.complain(f"P4: {claims['job']} was requeued as blank, but book {number} has ink")
+        if event == "print-completed" and actor == "agent":
+            entry = self._cases[claims["job"]].books.index(str(number))
+            lied_about = self._claimed_blank[str(number)] > 0
+            if not lied_about and (book is None or pages_on(book) != [(claims["job"], entry)]):
+                self.complain(
+                    f"P4: {claims['job']} was told completed, but book {number} does not bear its page"
+                )
+        if event == "job-requeued" and actor != "agent" and book is not None and book.inked():
+            self._claimed_blank[str(number)] += 1
+        if event == "print-committed":
+            self._open_since.setdefault(str(number), []).append((now, None))
+        elif event in ("job-requeued", "book-spoiled") and self._open_since.get(str(number)):
+            begun, ended = self._open_since[str(number)].pop()
+            self._open_since[str(number)].append((begun, now if ended is None else ended))
+        return claims
+
+    def received(self, seq: int, receipt: str) -> None:
+        """The authority got a receipt, in order: the chain must go on where it ended (P6)."""
+        claims = _claims(receipt)
+        self._once(seq, receipt)
+        if claims["seq"] != self.head_seq + 1 or claims["prev"] != self.head_hash:
+            self.complain(f"P6: receipt {seq} does not follow receipt {self.head_seq}")
+        self.head_seq, self.head_hash = claims["seq"], hash_of(receipt)
+        self.events[claims["event"]] += 1
+        job = claims.get("job")
+        if job is not None:
+            self._follow(self._cases[job], claims)
+
+    def _once(self, seq: int, receipt: str) -> None:
+        if self._seen.setdefault(seq, receipt) != receipt:
+            self.complain(f"P6: receipt {seq} was signed twice, with two contents")
+
+    def _follow(self, case: _Case, claims: Mapping[str, Any]) -> None:
+        event = claims["event"]
+        case.accepted |= event == "job-accepted"
+        case.state = claims.get("state", case.state)
+        case.book = claims.get("book", case.book)
+        if str(claims.get("actor", "")).startswith("technician:"):
+            case.by_person |= event in ("print-completed", "print-verified", "job-requeued")
+        if event == "book-spoiled":
+            case.spoiled.append(str(case.book))
+        if event == "print-committed":
+            self._commit(case, claims)
+
+    def _commit(self, case: _Case, claims: Mapping[str, Any]) -> None:
+        self._intents[str(claims["book"])] += 1
+        text = claims["evidence"]["process_id"]
+        if text <= self._process_id:
+            self.complain(f"process ID {text!r} came after {self._process_id!r}")
+        self._process_id = text
+        expected = case.books[len(case.spoiled)] if len(case.spoiled) < len(case.books) else None
+        if claims["book"] != expected:
+            self.complain(
+                f"P2: {claims['job']} goes to book {claims['book']}, but {expected} is its turn"
+            )
+
+    # The end
+
+    def close(
+        self,
+        books: Mapping[str, Book],
+        shown: Mapping[str, str],
+        torn_onto: set[str],
+        disturbed_at: Sequence[float],
+    ) -> None:
+        """All is at rest.
+
+        Args:
+            books: Every book, by its number.
+            shown: The jobs' states as the station shows them.
+            torn_onto: The books over which a person tore one print.
+            disturbed_at: When something happened to the printer that can end a print.
+        """
+        for number, book in books.items():
+            self._judge_book(number, book, torn=number in torn_onto)
+            self._judge_half_page(number, book, disturbed_at)
+        for job, case in self._cases.items():
+            self._judge_case(job, case, books, shown)
+
+    def _judge_book(self, number: str, book: Book, *, torn: bool) -> None:
+        allowed = 1 + self._claimed_blank[number] + (1 if torn else 0)
+        if len(book.passes) > allowed:
+            self.complain(f"P2: book {number} got ink {len(book.passes)} times")
+        pages = sum(ink.page_mode for ink in book.passes)
+        if pages > self._intents[number] and not torn:
+            self.complain(f"P6: book {number} was printed, and no receipt tells the intent")
+        for ink in book.passes:
+            asked = self._open_since.get(number, [])
+            if (
+                ink.page_mode
+                and not torn
+                and not any(
+                    begun <= ink.started_at and (ended is None or ink.started_at <= ended)
+                    for begun, ended in asked
+                )
+            ):
+                self.complain(f"P2: book {number} was inked when nothing of it was open any more")
+        for job in jobs_on(book):
+            case = self._cases.get(job)
+            if case is None or not (case.told or case.accepted):
+                self.complain(f"P3: book {number} bears job {job}, which was never accepted")
+            elif number not in case.books and not torn:
+                self.complain(f"P3: book {number} bears job {job}, which names other books")
+
+    def _judge_half_page(self, number: str, book: Book, disturbed_at: Sequence[float]) -> None:
+        """Half a page on a book needs a cause, and the agent may be none."""
+        if len(book.passes) != 1 or not book.passes[0].page_mode or pages_on(book):
+            return
+        begun = book.passes[0].started_at
+        if not any(begun - PRINT_S_MAX < moment < begun + PRINT_S_MAX for moment in disturbed_at):
+            self.complain(
+                f"P4: the print on book {number} was ended halfway, and nothing but the agent can have done it"
+            )
+
+    def _judge_case(
+        self, job: str, case: _Case, books: Mapping[str, Book], shown: Mapping[str, str]
+    ) -> None:
+        if case.told and not case.accepted:
+            self.complain(f"P1: {job} was answered as accepted, and no receipt says so")
+        if case.accepted and job not in shown:
+            self.complain(f"P1: {job} was accepted and is gone")
+            return
+        if not case.accepted:
+            return
+        state = shown[job]
+        if state not in ENDED:
+            self.complain(f"P1: {job} never came to rest: it is {state}")
+        elif case.state != state:
+            self.complain(f"P6: {job} is {state}, its receipts say {case.state}")
+        self._judge_ink(job, case, books, state)
+
+    def _judge_ink(self, job: str, case: _Case, books: Mapping[str, Book], state: str) -> None:
+        inked = [
+            number for number in case.books if number in books and job in jobs_on(books[number])
+        ]
+        lies = sum(self._claimed_blank[number] for number in case.books)
+        counting = [number for number in inked if number not in case.spoiled]
+        if len(counting) > 1 and not lies:
+            self.complain(f"P2: {job} is on the books {counting}, none of them spoiled")
+        if state in ("canceled", "aborted") and counting and not case.by_person and not lies:
+            self.complain(f"P2: {job} is {state}, and book {counting[0]} bears it")
+        if state == "completed" and not case.by_person and not counting:
+            self.complain(f"P1: {job} is completed, and no book bears it")
+
+
+def _claims(receipt: str) -> dict[str, Any]:
+    payload = receipt.split(".")[1]
+    found: dict[str, Any] = json.loads(
+        base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
+    )
+    return found
+
+
+__all__ = ["Judge", "jobs_on", "pages_on", "process_id_text"]

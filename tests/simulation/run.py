@@ -1,0 +1,364 @@
+"""One simulated run: office, mishaps, lives of the agent, and the judge at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+import traceback
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from random import Random
+
+import apsw
+
+from agent.errors import DiskFull, JournalDamaged
+from agent.queue.journal import Journal, Reader
+from agent.queue.states import Phase, state_of
+from agent.verification import _Examination
+from tests.simulation.desk import Desk
+from tests.simulation.disk import Disk, Trouble
+from tests.simulation.judge import Judge
+from tests.simulation.life import AUTHORITY, STATION, Life, trust_of
+from tests.simulation.office_authority import TRUST, CentralServer
+from tests.simulation.people import People
+from tests.simulation.plan import CUTS, Fault, Mishap, Plan
+from tests.simulation.world import (
+    AgentDied,
+    Ended,
+    PowerFailed,
+    RunOver,
+    SimulatedClock,
+    World,
+)
+
+RESTARTS_S = (0.05, 0.3, 2.5)  # the service manager's pause, or the PC's start
+TICK_EVERY = 4  # seconds; the service does it each second
+REST_S = 2_000.0  # after the last mishap everything must come to rest within this time
+MEMORY = Path("/dev/shm")  # a folder in memory, where the machine has one
+_names = count()
+
+_DISK_TROUBLE = {
+    Mishap.DISK_FULL: Trouble.FULL,
+    Mishap.DISK_WRITE: Trouble.WRITE,
+    Mishap.DISK_SYNC: Trouble.SYNC,
+    Mishap.DISK_READ: Trouble.READ,
+}
+
+
+@dataclass(slots=True)
+class Result:
+    """What a run came to.
+
+    Attributes:
+        verdicts: The judge's sentences; none if all promises were kept.
+        cuts: The power cuts and kills that happened.
+        places: The points at which one could have, in order.
+        lives: How often the agent started.
+        events: The receipts by event.
+        story: What happened, with its moments in seconds.
+    """
+
+    plan: Plan
+    verdicts: list[str]
+    cuts: int = 0
+    places: list[str] = field(default_factory=list)
+    lives: int = 0
+    events: Counter[str] = field(default_factory=Counter)
+    story: list[tuple[float, str]] = field(default_factory=list)
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(dir=MEMORY if MEMORY.is_dir() else None))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def run(plan: Plan) -> Result:
+    """Plays a plan to its end; the same plan gives the same result."""
+    with _folder() as folder:
+        return _Run(plan, folder).play()
+
+
+class _Run:
+    def __init__(self, plan: Plan, folder: Path) -> None:
+        self.plan = plan
+        self.world = World(plan)
+        self.disk = Disk(folder, f"simulated-{next(_names)}", self._disk_point)
+        self.path = self.disk.create("journal.db")
+        self.desk = Desk(self.world, plan.office)
+        self.clock = SimulatedClock(self.world)
+        self.judge = Judge(STATION)
+        self.people = People(self.world, self.desk)
+        self.server = CentralServer(self.world, self.judge, jobs=plan.office.jobs)
+        self.world.on_fault = self._strike
+        self.life: Life | None = None
+        self._starting = False
+        self._ended: Ended | None = None
+        self._restart_s = RESTARTS_S[-1]
+        self._connections: list[apsw.Connection] = []
+        self.trust = trust_of(TRUST)
+        self.boot = 1
+        self.cuts = self.lives = 0
+        self.world.later(1.0, self._second)
+        self.world.later(7.0, self._tidy)
+
+    def _disk_point(self, what: str) -> None:
+        self.world.point(f"disk: {what}")
+
+    # Lives
+
+    def play(self) -> Result:
+        apsw.connection_hooks.append(self._connections.append)
+        try:
+            with contextlib.suppress(RunOver):
+                while True:
+                    self._one_life()
+        except Exception:  # noqa: BLE001 - a crash of the agent is a verdict, with its story
+            frames = traceback.format_exc().splitlines()
+            self.judge.complain("the agent crashed: " + " | ".join(frames[-6:]))
+        finally:
+            apsw.connection_hooks.pop()
+            self._bury()
+        if not self.judge.verdicts:
+            self._close()
+        self.disk.forget()
+        return Result(
+            self.plan,
+            self.judge.verdicts,
+            cuts=self.cuts,
+            places=self.world.places,
+            lives=self.lives,
+            events=self.judge.events,
+            story=self.world.story,
+        )
+
+    def _one_life(self) -> None:
+        self.lives += 1
+        power: Random | None = None
+        self._ended = None
+        try:
+            self._starting = True
+            life = Life(
+                self.world,
+                self.disk,
+                self.desk,
+                self.clock,
+                boot=f"boot-{self.boot}",
+                path=self.path,
+                trust=self.trust,
+                observe=self._observe,
+            )
+            self._starting = False
+            self.life = self.people.life = self.server.life = life
+            life.worker.run()
+            # Told to stop: nobody reaches it any more, but its end can be cut too.
+            self.life = self.people.life = self.server.life = None
+            self._starting = True
+            life.journal.close()
+        except RunOver:
+            raise
+        except BaseException as error:
+            # A handler of the agent may have met the dead disk on the way: what ended it came first.
+            ended = self._ended or error
+            if isinstance(ended, PowerFailed):
+                power = ended.draw
+            elif isinstance(ended, (DiskFull, JournalDamaged, apsw.Error)) and self.disk.in_trouble:
+                self.world.tell(f"the agent ends: {ended}")
+            elif not isinstance(ended, AgentDied):
+                raise
+        finally:
+            self._bury()
+        if power is not None:
+            self._power_returns(power)
+        else:
+            self.disk.process_died()
+        self.world.advance_to(self.world.now + self._restart_s)
+
+    def _bury(self) -> None:
+        """Frees what the operating system frees of a dead process."""
+        self._starting = False
+        self.life = self.people.life = self.server.life = None
+        self.disk.dead = True
+        for connection in self._connections:
+            with contextlib.suppress(apsw.Error, Ended):
+                connection.close(True)
+        self._connections.clear()
+        self.desk.process_gone()
+
+    def _observe(self, journal: Journal, seq: int) -> None:
+        for found, text in journal.receipts_after(journal.read(), seq - 1, 1):
+            claims = self.judge.signed(found, text, self.desk.books, self.world.now)
+            self.world.tell(
+                " ".join(str(claims[name]) for name in ("event", "job", "book") if name in claims)
+            )
+
+    # Seconds
+
+    def _second(self) -> None:
+        self.world.later(1.0, self._second)
+        if self.life is None:
+            return
+        if int(self.world.now) % TICK_EVERY == 0:
+            self.life.tick()
+        if self.world.faults_left:
+            return
+        waited = self.world.now - self.world.last_fault_at
+        if self._at_rest() or waited > REST_S:
+            self.server.fetch(self.life)
+            raise RunOver
+
+    def _at_rest(self) -> bool:
+        assert self.life is not None
+        return self.server.at_rest and all(job.ended for job in self.life.jobs())
+
+    def _tidy(self) -> None:
+        self.world.later(self.world.people.uniform(3.0, 20.0), self._tidy)
+        if self.life is not None:
+            self.life.commits.tidy()
+
+    # Mishaps
+
+    def _strike(self, fault: Fault, where: str) -> None:
+        rng = Random(fault.draw)
+        self._restart_s = rng.choice(RESTARTS_S)
+        mishap = fault.mishap
+        if mishap in CUTS:
+            self.cuts += 1
+        match mishap:
+            case Mishap.OFFICE:
+                self._printer_off(rng)
+                self._pc_off(rng)
+            case Mishap.PC:
+                self._pc_off(rng)
+            case Mishap.AGENT:
+                self._kill()
+            case Mishap.BOTH:
+                self._printer_off(rng)
+                self._kill()
+            case Mishap.STOP:
+                if self.life is not None:
+                    self.life.worker.stop()
+            case Mishap.CLOCK:
+                self._clock_jumps(rng)
+            case _ if mishap in _DISK_TROUBLE:
+                self.disk.trouble = _DISK_TROUBLE[mishap]
+                self.world.later(rng.uniform(0.1, 20.0), self._disk_recovers)
+            case _:
+                self._at_the_desk(mishap, rng)
+
+    def _at_the_desk(self, mishap: Mishap, rng: Random) -> None:
+        desk, world = self.desk, self.world
+        match mishap:
+            case Mishap.PRINTER:
+                self._printer_off(rng)
+            case Mishap.OTHER_PRINTER:
+                desk.replace_printer()
+                world.later(rng.uniform(1.0, 30.0), desk.power_on)
+            case Mishap.COVER:
+                desk.disturbed()
+                desk.printer.open_cover(world.now)
+            case Mishap.JAM:
+                desk.disturbed()
+                desk.printer.jam(world.now)
+            case Mishap.CABLE:
+                desk.cable_out()
+                world.later(rng.uniform(0.1, 20.0), lambda: setattr(desk, "cable_in", True))
+            case Mishap.LINE_STALLS:
+                desk.line_stalls_until = world.now + rng.uniform(0.5, 40.0)
+            case Mishap.REPLY_LOST:
+                desk.lose_replies += 1
+            case Mishap.REPLY_TWICE:
+                desk.double_replies += 1
+            case Mishap.REPLY_LATE:
+                desk.late_by = rng.uniform(0.1, 6.0)
+                world.later(rng.uniform(1.0, 15.0), lambda: setattr(desk, "late_by", 0.0))
+            case _:
+                self._with_a_book(mishap, rng)
+
+    def _with_a_book(self, mishap: Mishap, rng: Random) -> None:
+        if mishap is Mishap.EARLY:
+            self._insert_early(rng)
+            return
+        number = self.desk.take_out()
+        if number is None or mishap is Mishap.PULL:
+            return
+        if mishap is Mishap.PULL_AND_PUT_BACK:
+            self.world.later(rng.choice((0.05, 0.3, 2.0)), lambda: self.desk.insert(number))
+            return
+        assert mishap is Mishap.SWAP
+        others = sorted(self.desk.books.keys() - {number})
+        if others:
+            other = rng.choice(others)
+            self.world.later(rng.choice((0.5, 3.0)), lambda: self._put_in(other))
+
+    def _insert_early(self, rng: Random) -> None:
+        if self.life is not None:
+            open_jobs = [job for job in self.life.jobs() if not job.ended]
+            if open_jobs:
+                self._put_in(rng.choice(open_jobs).book)
+
+    def _put_in(self, number: str) -> None:
+        """Any book before one is asked for; once one is, only that one: whoever is asked looks at its number."""
+        asked = (
+            []
+            if self.life is None
+            else [j.book for j in self.life.jobs() if j.phase is Phase.LOADED]
+        )
+        self.desk.insert(asked[0] if asked else number)
+
+    def _printer_off(self, rng: Random) -> None:
+        self.desk.power_off()
+        self.world.later(rng.choice((0.2, 3.0, 30.0)), self.desk.power_on)
+
+    def _kill(self) -> None:
+        if self.life is not None or self._starting:
+            self._freeze(AgentDied())
+
+    def _pc_off(self, rng: Random) -> None:
+        self.boot += 1
+        self.desk.host_off(rng)
+        if self.life is not None or self._starting:
+            self._freeze(PowerFailed(rng))
+        self._power_returns(rng)
+
+    def _freeze(self, ended: Ended) -> None:
+        """From here on the process does nothing more, whatever its handlers try."""
+        self._ended = ended
+        self.disk.dead = True
+        self.desk.process_gone()
+        raise ended
+
+    def _power_returns(self, rng: Random) -> None:
+        self.disk.power_failed(rng)
+        self.clock.booted_at = self.world.now
+        if rng.random() < 0.1:
+            self._clock_jumps(rng)
+
+    def _clock_jumps(self, rng: Random) -> None:
+        if not self.judge.head_seq:
+            return  # a new station has no known time yet, and takes the clock as it is
+        self.clock.wrong_by = rng.choice((-1_790_000_000, 5 * 31_536_000, -3 * 3_600))
+        self.world.tell(f"the clock is wrong by {self.clock.wrong_by} s")
+        self.world.later(rng.uniform(5.0, 120.0), lambda: setattr(self.clock, "wrong_by", 0))
+
+    def _disk_recovers(self) -> None:
+        self.disk.trouble = None
+
+    # The end
+
+    def _close(self) -> None:
+        reader = Reader(apsw.Connection(str(self.path)))
+        shown = {
+            row["id"]: state_of(Phase(row["phase"])).value
+            for row in reader.rows("SELECT id, phase FROM jobs")
+        }
+        for fault in _Examination(STATION, AUTHORITY, None).faults(reader):
+            self.judge.complain(f"P6: {fault}")
+        self.judge.close(self.desk.books, shown, self.desk.torn_onto, self.desk.disturbed_at)

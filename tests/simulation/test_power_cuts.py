@@ -1,0 +1,66 @@
+"""The share of the simulation that every run of the tests plays; `make simulate` plays as much as one likes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import chain
+
+import pytest
+
+from tests.simulation.exhaustive import exhaustive_plans, single_faults
+from tests.simulation.mutations import MUTATIONS, Mutation
+from tests.simulation.plan import Office, random_plan
+from tests.simulation.run import run
+from tests.simulation.shrink import shrink, told
+
+RANDOM_RUNS, CUTS_A_RUN = 24, 40
+EVERY_FIRST_CUT = 29
+MUTANT_SEEDS = range(40)
+
+
+@pytest.mark.parametrize("seed", range(RANDOM_RUNS))
+def test_power_cuts_lose_nothing_and_print_nothing_twice(seed: int) -> None:
+    result = run(random_plan(seed, cuts=CUTS_A_RUN))
+    if result.verdicts:
+        pytest.fail(told(shrink(result)))
+
+
+def test_a_cut_at_any_point_of_a_short_run() -> None:
+    for plan in exhaustive_plans("first", every=EVERY_FIRST_CUT):
+        result = run(plan)
+        if result.verdicts:
+            pytest.fail(told(result))
+
+
+def test_the_same_plan_gives_the_same_run() -> None:
+    plan = random_plan(7, cuts=20)
+    first, second = run(plan), run(plan)
+    assert (first.story, first.places, first.events) == (second.story, second.places, second.events)
+    assert first.lives > 10
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
+def test_the_judge_notices(mutation: Mutation) -> None:
+    """Where its mishaps strike once in a short run, or in long runs, within a bound."""
+    office = replace(Office(jobs=1), **mutation.office)
+    with mutation.applied():
+        short_runs = (
+            single_faults(office, mutation.only, at=mutation.at, seeds=MUTANT_SEEDS)
+            if mutation.at
+            else ()
+        )
+        long_runs = (
+            random_plan(seed, cuts=20, only=mutation.only, **{"hostile": False} | mutation.office)
+            for seed in MUTANT_SEEDS
+        )
+        noticed = any(run(plan).verdicts for plan in chain(short_runs, long_runs))
+    assert noticed
+
+
+def test_a_failing_run_is_shrunk_to_a_short_story() -> None:
+    mutation = next(one for one in MUTATIONS if one.name == "synchronous=OFF")
+    with mutation.applied():
+        failed = run(random_plan(0, cuts=20, only=mutation.only, hostile=False))
+        shrunk = shrink(failed)
+    assert len(shrunk.plan.faults) < len(failed.plan.faults)
+    assert "lose power" in told(shrunk) or "loses power" in told(shrunk)
