@@ -682,11 +682,7 @@ class PrinterWorker:
         return jobs.require(self.journal.read(), watch.attempt.job).phase in PAGE_IN_PRINTER
 
     def _await_book(self, session: BookPrinter, attempt: Attempt) -> None:
-        """Step 2: the book goes in, told by an unasked status, and DLE EOT 5 shows it.
-
-        One that went in before it was asked for may be any book: it is asked out first.
-        """
-        self._ask_book_out(session, jobs.require(self.journal.read(), attempt.job))
+        """Step 2: the book goes in, told by an unasked status, and DLE EOT 5 shows it."""
         self.board.change(
             self.name,
             state=PrinterState.PROCESSING,

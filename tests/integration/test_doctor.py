@@ -191,7 +191,7 @@ def test_a_printer_of_another_kind_than_its_profile_is_told(desk, doctor):
     assert wanted(findings) == ["printer-unfit", "printer-unfit"]
     told = [sentence for _, sentence in of("printer", findings)]
     assert "the page needs 886 dots, the profile's width is 700" in told[0]
-    assert "DLE DC4 fn 8 within 0.2 s; check power, cable and cover; choose the profile" in told[-1]
+    assert "does not clear its buffers; switch it off and on; choose the profile" in told[-1]
 
 
 def test_a_printer_that_says_nothing_or_nonsense_is_told(desk, doctor):

@@ -17,7 +17,7 @@ import apsw
 
 from agent.errors import DiskFull, JournalDamaged
 from agent.queue.journal import Journal, Reader
-from agent.queue.states import Phase, state_of
+from agent.queue.states import PAGE_IN_PRINTER, Phase, state_of
 from agent.verification import _Examination
 from tests.simulation.desk import Desk
 from tests.simulation.disk import Disk, Trouble
@@ -305,12 +305,9 @@ class _Run:
                 self._put_in(rng.choice(open_jobs).book)
 
     def _put_in(self, number: str) -> None:
-        """Any book before one is asked for; once one is, only that one: whoever is asked looks at its number."""
-        asked = (
-            []
-            if self.life is None
-            else [j.book for j in self.life.jobs() if j.phase is Phase.LOADED]
-        )
+        """Any book while no page is on its way; else only that page's: whoever is asked looks at the number."""
+        jobs = [] if self.life is None else self.life.jobs()
+        asked = [job.book for job in jobs if job.phase in PAGE_IN_PRINTER]
         self.desk.insert(asked[0] if asked else number)
 
     def _printer_off(self, rng: Random) -> None:
