@@ -107,7 +107,8 @@ def test_nobody_waits_for_a_pipe_that_nobody_reads(clock):
             while not lost:
                 log.info("later")
                 lost = json.loads(pipe.readline()).get("lost", 0)
-            assert lost > 1_000  # how many the pipe and the queue took before is the machine's affair
+            # How many the pipe and the queue took before is the machine's affair.
+            assert lost > 1_000
     finally:
         logging.getLogger().removeHandler(handler)
         handler.close()
