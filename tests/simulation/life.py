@@ -18,7 +18,6 @@ from agent.clock import Clock
 from agent.composer import ComposedPage
 from agent.crypto.keys import StationKeys, TrustStore
 from agent.crypto.receipts import ReceiptSigner
-from agent.drivers import book_printer
 from agent.drivers.escpos import encode_page
 from agent.drivers.profile import Profile, load_profile
 from agent.errors import DiskFull, PrintAgentError, RequestRefused
@@ -42,7 +41,6 @@ KEYS = StationKeys.from_jwks(
     json.loads((Path(__file__).parents[1] / "vectors" / "station.jwks").read_text(encoding="utf-8"))
 )
 WHITE_ROW_EVERY = 4
-book_printer.WRITE_CHUNK_BYTES = 64  # a small page, too, is loaded in many chunks
 
 
 def pattern(job: int, entry: int) -> Raster:

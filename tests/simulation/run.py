@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from random import Random
+from unittest.mock import patch
 
 import apsw
 
+from agent.drivers import book_printer
 from agent.errors import DiskFull, JournalDamaged
 from agent.queue.journal import Journal, Reader
 from agent.queue.states import PAGE_IN_PRINTER, Phase, state_of
@@ -37,6 +39,7 @@ from tests.simulation.world import (
 
 RESTARTS_S = (0.05, 0.3, 2.5)  # the service manager's pause, or the PC's start
 TICK_EVERY = 4  # seconds; the service does it each second
+CHUNK_BYTES = 64  # a small page, too, is loaded in many chunks
 REST_S = 2_000.0  # after the last mishap everything must come to rest within this time
 MEMORY = Path("/dev/shm")  # a folder in memory, where the machine has one
 _names = count()
@@ -82,7 +85,8 @@ def _folder() -> Iterator[Path]:
 
 def run(plan: Plan) -> Result:
     """Plays a plan to its end; the same plan gives the same result."""
-    with _folder() as folder:
+    chunks = patch.object(book_printer, "WRITE_CHUNK_BYTES", CHUNK_BYTES)
+    with _folder() as folder, chunks:
         return _Run(plan, folder).play()
 
 
