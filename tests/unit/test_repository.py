@@ -148,7 +148,9 @@ def test_the_vectors_are_the_contracts():
 def test_every_pinned_library_has_its_hash_and_no_host(lock):
     text = lock.read_text(encoding="utf-8")
     assert "://" not in text
-    pins = re.findall(r"^([a-z0-9.-]+)==\S+ ;[^\n]*\\\n    --hash=sha256:", text, re.MULTILINE)
+    pins = re.findall(
+        r"^([a-z0-9.-]+)(?:\[[a-z0-9,-]+\])?==\S+ ;[^\n]*\\\n    --hash=sha256:", text, re.MULTILINE
+    )
     assert pins
     assert pins == re.findall(r"^([a-z0-9.-]+)", text, re.MULTILINE)
 
