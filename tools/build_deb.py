@@ -18,6 +18,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from agent import __version__
@@ -38,11 +40,10 @@ from agent.__main__ import main
 
 sys.exit(main())
 """
-# What wheels of one library may say differently for two Pythons: their own description, which nobody reads at run time,
-# and extensions of SQLite, which know no Python.
-DIFFERS = re.compile(r"[^/]+\.dist-info/(RECORD|WHEEL|sboms/.+)|apsw/sqlite_extra_binaries/.+")
+# What wheels of one library may say differently for two Pythons: their own description, which nobody reads at run time.
+DIFFERS = re.compile(r"[^/]+\.dist-info/(RECORD|WHEEL|sboms/.+)")
 # Command line tools, pages and tests of the libraries.
-UNUSED = ("bin", "docs", "share", "tests")
+UNUSED = ("bin", "docs", "share", "tests", "apsw/sqlite_extra_binaries", "apsw/tests")
 
 
 def build(folder: Path, *, version: str, architecture: str, compression: str) -> Path:
@@ -68,24 +69,35 @@ def _run(*command: str) -> None:
 def _put_libraries(lib: Path, machine: str) -> None:
     """The libraries of every supported Python in one folder, and the agent."""
     site = lib / "site-packages"
-    for python in PYTHONS:
-        with tempfile.TemporaryDirectory(prefix="wheels-") as temporary:
-            wheels = Path(temporary)
-            platforms = [f"manylinux_2_{minor}_{machine}" for minor in GLIBC_MINORS]
-            _pip(
-                *("--require-hashes", "--only-binary=:all:", "--implementation=cp"),
-                f"--python-version={python}",
-                *(f"--abi={abi}" for abi in (f"cp{python.replace('.', '')}", "abi3", "none")),
-                *(f"--platform={name}" for name in (*platforms, f"manylinux2014_{machine}", "any")),
-                *("--target", str(wheels), "-r", "requirements/runtime.txt"),
-            )
-            for name in UNUSED:
-                shutil.rmtree(wheels / name, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="wheels-") as temporary:
+        folders = {python: Path(temporary) / python for python in PYTHONS}
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(partial(_fetch, machine=machine), PYTHONS, folders.values()))
+        for python, wheels in folders.items():
             _merge(wheels, site)
-        (lib / f"python{python}").mkdir()
-        (lib / f"python{python}" / "site-packages").symlink_to("../site-packages")
-    _pip("--no-build-isolation", "--target", str(site), str(ROOT))
+            (lib / f"python{python}").mkdir()
+            (lib / f"python{python}" / "site-packages").symlink_to("../site-packages")
+        # Not in the folder of the sources, where setuptools would take modules along that were deleted long ago.
+        setup = f"build --build-base={temporary}/agent"
+        _pip(
+            *("--no-build-isolation", f"--config-settings=--global-option={setup}"),
+            *("--target", str(site), str(ROOT)),
+        )
     shutil.rmtree(site / "bin")
+
+
+def _fetch(python: str, wheels: Path, *, machine: str) -> None:
+    """What the agent needs of libraries, for one Python."""
+    platforms = [f"manylinux_2_{minor}_{machine}" for minor in GLIBC_MINORS]
+    _pip(
+        *("--require-hashes", "--only-binary=:all:", "--implementation=cp"),
+        f"--python-version={python}",
+        *(f"--abi={abi}" for abi in (f"cp{python.replace('.', '')}", "abi3", "none")),
+        *(f"--platform={name}" for name in (*platforms, f"manylinux2014_{machine}", "any")),
+        *("--target", str(wheels), "-r", "requirements/runtime.txt"),
+    )
+    for name in UNUSED:
+        shutil.rmtree(wheels / name, ignore_errors=True)
 
 
 def _pip(*arguments: str) -> None:
@@ -146,15 +158,15 @@ def _put_system_files(tree: Path) -> None:
 def _put_documents(folder: Path, version: str) -> None:
     folder.mkdir(parents=True)
     _copy(ROOT / "debian/copyright", folder / "copyright")
-    for source in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
-        _copy(source, folder / source.name)
+    # As they lie here, so that their links to each other lead somewhere on the station too.
+    for source in (ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/**/*.md"))):
+        _copy(source, folder / source.relative_to(ROOT))
     _copy(ROOT / "prometheus/alerts.yml", folder / "examples/prometheus-alerts.yml")
     changes = (
         f"{NAME} ({version}) stable; urgency=medium\n\n  * See CHANGELOG.md beside this file.\n\n"
     )
     changes += f" -- {_maintainer()}  Thu, 01 Jan 2026 00:00:00 +0000\n"
     _compress(changes.encode(), folder / "changelog.gz")
-    _copy(ROOT / "CHANGELOG.md", folder / "CHANGELOG.md")
 
 
 def _maintainer() -> str:

@@ -45,8 +45,9 @@ The agent's socket; people in the group print-agent may use it.
 The keys, where keys.sealed is true.
 .SH SEE ALSO
 .BR systemctl (1),
-.BR journalctl (1),
-/usr/share/doc/passport\\-print\\-agent
+.BR journalctl (1);
+the administrator's manual with troubleshooting by symptom, in
+.I /usr/share/doc/passport\\-print\\-agent/docs/manual
 """
 
 

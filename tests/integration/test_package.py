@@ -150,8 +150,17 @@ def test_it_holds_what_is_pinned_for_every_python_and_nothing_that_python_made(u
         for version in versions:
             assert re.sub(r"cpython-\d+", f"cpython-{version}", name) in compiled
     assert not list(unpacked.rglob("__pycache__"))
+    assert files_below(site / "agent") == files_below(build_deb.ROOT / "agent")
     for python in build_deb.PYTHONS:
         assert (unpacked / build_deb.HOME / f"lib/python{python}/site-packages").samefile(site)
+
+
+def files_below(folder: Path) -> set[str]:
+    return {
+        str(path.relative_to(folder))
+        for path in folder.rglob("*")
+        if path.is_file() and path.parent.name != "__pycache__"
+    }
 
 
 def test_its_agent_runs_under_each_supported_python_that_is_here(unpacked, tmp_path):
@@ -192,6 +201,18 @@ def test_what_the_system_gets(unpacked):
         text = (unpacked / "DEBIAN" / script).read_text("utf-8")
         assert not re.findall(r"@[A-Z_]+@", text)
         subprocess.run(["sh", "-n", unpacked / "DEBIAN" / script], check=True)
+
+
+def test_the_manuals_pages_find_each_other_on_the_station(unpacked):
+    pages = list((unpacked / "usr/share/doc/passport-print-agent").rglob("*.md"))
+    assert {"README.md", "install.md", "troubleshooting.md", "drill.md"} <= {p.name for p in pages}
+    links = [
+        (page, page.parent / link)
+        for page in pages
+        for link in re.findall(r"\]\(([^)#:]+\.md)", page.read_text("utf-8"))
+    ]
+    assert len(links) >= 40
+    assert [(page.name, link) for page, link in links if not link.is_file()] == []
 
 
 def test_installed_upgraded_removed_and_purged_the_journal_stays(system, packages):
