@@ -20,7 +20,7 @@ CUTS ?= 20000
 SEED ?= 1
 WORKERS ?= $(shell nproc)
 
-.PHONY: help setup test simulate demo deb drill lint types imports unit format lock states clean
+.PHONY: help setup test coverage simulate demo deb drill lint types imports unit format lock states clean
 
 help: ## What can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -62,8 +62,11 @@ imports: $(PYTHON_STAMP)
 
 unit: setup
 	@echo "tests"
+	@$(BIN)/python -m pytest -q
+
+coverage: setup ## The tests once more, and which lines of agent/ they do not reach
 	@$(BIN)/python -m pytest -q --cov --cov-report=
-	@echo "coverage: $$($(BIN)/coverage report --format=total) % (details: $(BIN)/coverage report)"
+	@$(BIN)/coverage report
 
 simulate: $(PYTHON_STAMP) ## Power cuts without end: CUTS=N SEED=S WORKERS=W, EXHAUSTIVE=first|sampled|whole, REPLAY=1
 	@$(BIN)/python -m tests.simulation --cuts $(CUTS) --seed $(SEED) --workers $(WORKERS) \
