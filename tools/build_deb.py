@@ -40,10 +40,11 @@ from agent.__main__ import main
 
 sys.exit(main())
 """
-# What wheels of one library may say differently for two Pythons: their own description, which nobody reads at run time.
-DIFFERS = re.compile(r"[^/]+\.dist-info/(RECORD|WHEEL|sboms/.+)")
-# Command line tools, pages and tests of the libraries.
-UNUSED = ("bin", "docs", "share", "tests", "apsw/sqlite_extra_binaries", "apsw/tests")
+# What wheels of one library may say differently for two Pythons: their own description, which nobody reads at run time,
+# and extensions of SQLite, which know no Python.
+DIFFERS = re.compile(r"[^/]+\.dist-info/(RECORD|WHEEL|sboms/.+)|apsw/sqlite_extra_binaries/.+\.so")
+# Command line tools, pages and tests of the libraries. SQLite's extensions stay: one of them guards the journal's pages.
+UNUSED = ("bin", "docs", "share", "tests", "apsw/sqlite_extra_binaries/sqlite3_*", "apsw/tests")
 
 
 def build(folder: Path, *, version: str, architecture: str, compression: str) -> Path:
@@ -96,8 +97,8 @@ def _fetch(python: str, wheels: Path, *, machine: str) -> None:
         *(f"--platform={name}" for name in (*platforms, f"manylinux2014_{machine}", "any")),
         *("--target", str(wheels), "-r", "requirements/runtime.txt"),
     )
-    for name in UNUSED:
-        shutil.rmtree(wheels / name, ignore_errors=True)
+    for path in (path for name in UNUSED for path in wheels.glob(name)):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _pip(*arguments: str) -> None:

@@ -11,9 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from station_fixture import ABSENT, prepare
 
 from agent import __version__
+from agent.clock import SystemClock
+from agent.config import load_settings
 from agent.queue.migrations import SCHEMA_VERSION
+from agent.service import open_journal
 from tools import build_deb
 
 NAME = build_deb.NAME
@@ -163,7 +167,8 @@ def files_below(folder: Path) -> set[str]:
     }
 
 
-def test_its_agent_runs_under_each_supported_python_that_is_here(unpacked, tmp_path):
+def test_its_agent_reads_a_journal_under_each_supported_python_that_is_here(unpacked, tmp_path):
+    open_journal(load_settings(prepare(tmp_path, ABSENT)), clock=SystemClock())[0].close()
     for python in build_deb.PYTHONS:
         program = Path(f"/usr/bin/python{python}")
         if not program.exists():
@@ -173,13 +178,17 @@ def test_its_agent_runs_under_each_supported_python_that_is_here(unpacked, tmp_p
         (environment / "bin/python3").symlink_to(program)
         for name in ("lib", "pyvenv.cfg"):
             (environment / name).symlink_to(unpacked / build_deb.HOME / name)
-        done = subprocess.run(
-            [environment / "bin/python3", "-I", "-m", "agent", "--version"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        assert done.stdout == f"print-agent {__version__}\n"
+        for arguments, told in (
+            (["--version"], f"print-agent {__version__}\n"),
+            (["journal", "verify", "--config", tmp_path / "station.toml"], "the journal is whole"),
+        ):
+            done = subprocess.run(
+                [environment / "bin/python3", "-I", "-m", "agent", *arguments],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert told in done.stdout, done.stderr
 
 
 def test_what_the_system_gets(unpacked):
