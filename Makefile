@@ -15,12 +15,13 @@ SYSTEM_STAMP := $(VENV)/.system-packages
 PYTHON_STAMP := $(VENV)/.python-packages
 NODE_STAMP := $(VENV)/.node-packages
 
-# What `make simulate` plays: how many cuts, from which seed on, in how many processes.
+# What `make simulate` and `make campaign` play: how many cuts, from which seed on, in how many processes.
 CUTS ?= 20000
+KILLS ?= 100
 SEED ?= 1
 WORKERS ?= $(shell nproc)
 
-.PHONY: help setup test coverage simulate demo deb drill lint types imports unit format lock states clean
+.PHONY: help setup test coverage simulate campaign demo deb drill lint types imports unit format lock states clean
 
 help: ## What can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -71,6 +72,9 @@ coverage: setup ## The tests once more, and which lines of agent/ they do not re
 simulate: $(PYTHON_STAMP) ## Power cuts without end: CUTS=N SEED=S WORKERS=W, EXHAUSTIVE=first|sampled|whole, REPLAY=1
 	@$(BIN)/python -m tests.simulation --cuts $(CUTS) --seed $(SEED) --workers $(WORKERS) \
 		$(if $(EXHAUSTIVE),--exhaustive $(EXHAUSTIVE)) $(if $(REPLAY),--replay)
+
+campaign: $(PYTHON_STAMP) ## The real agent killed at random moments: KILLS=N SEED=S KIND=all|agent|office|printer|cable WORKERS=W
+	@$(BIN)/python -m tests.campaign --kills $(KILLS) --seed $(SEED) --workers $(WORKERS) $(if $(KIND),--kind $(KIND))
 
 demo: setup ## A working day of 80 books on the virtual printer, with two power cuts
 	@$(BIN)/print-agent demo

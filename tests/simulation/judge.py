@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,9 +64,19 @@ class Judge:
 
     Args:
         station: The station's id, where its chain begins.
+        whole: How the whole pages on a book are read.
+        traces: How the jobs are read of which a book bears anything.
     """
 
-    def __init__(self, station: str) -> None:
+    def __init__(
+        self,
+        station: str,
+        *,
+        whole: Callable[[Book], list[tuple[str, int]]] = pages_on,
+        traces: Callable[[Book], set[str]] = jobs_on,
+    ) -> None:
+        self._whole = whole
+        self._traces = traces
         self.verdicts: list[str] = []
         self.head_seq = 0
         self.head_hash = first_prev(station)
@@ -108,7 +118,7 @@ class Judge:
         if event == "print-completed" and actor == "agent":
             entry = self._cases[claims["job"]].books.index(str(number))
             lied_about = self._claimed_blank[str(number)] > 0
-            if not lied_about and (book is None or pages_on(book) != [(claims["job"], entry)]):
+            if not lied_about and (book is None or self._whole(book) != [(claims["job"], entry)]):
                 self.complain(
                     f"P4: {claims['job']} was told completed, but book {number} does not bear its page"
                 )
@@ -202,7 +212,7 @@ class Judge:
                 )
             ):
                 self.complain(f"P2: book {number} was inked when nothing of it was open any more")
-        for job in jobs_on(book):
+        for job in self._traces(book):
             case = self._cases.get(job)
             if case is None or not (case.told or case.accepted):
                 self.complain(f"P3: book {number} bears job {job}, which was never accepted")
@@ -211,7 +221,7 @@ class Judge:
 
     def _judge_half_page(self, number: str, book: Book, disturbed_at: Sequence[float]) -> None:
         """Half a page on a book needs a cause, and the agent may be none."""
-        if len(book.passes) != 1 or not book.passes[0].page_mode or pages_on(book):
+        if len(book.passes) != 1 or not book.passes[0].page_mode or self._whole(book):
             return
         begun = book.passes[0].started_at
         if not any(begun - PRINT_S_MAX < moment < begun + PRINT_S_MAX for moment in disturbed_at):
@@ -238,7 +248,9 @@ class Judge:
 
     def _judge_ink(self, job: str, case: _Case, books: Mapping[str, Book], state: str) -> None:
         inked = [
-            number for number in case.books if number in books and job in jobs_on(books[number])
+            number
+            for number in case.books
+            if number in books and job in self._traces(books[number])
         ]
         lies = sum(self._claimed_blank[number] for number in case.books)
         counting = [number for number in inked if number not in case.spoiled]

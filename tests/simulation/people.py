@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.drivers.virtual.model import BookPlace
+from agent.drivers.virtual.model import Book, BookPlace
 from agent.live import PrinterReason, Situation
 from agent.queue import acts
 from agent.queue.jobs import Job
@@ -16,6 +16,18 @@ GLANCE_S = 0.4
 PATIENCE_S = 60.0  # before a technician switches a printer off that does not come back
 HOSTILE_AFTER_S = 15.0
 TECHNICIAN = "technician:sri"
+
+
+def seen(book: Book, *, whole: bool) -> acts.Outcome:
+    """What an honest technician says of a book in doubt: by the ink alone.
+
+    Args:
+        book: The book in the hand.
+        whole: Whether it bears the job's whole page.
+    """
+    if not book.inked():
+        return acts.Outcome.BLANK
+    return acts.Outcome.PRINTED if whole else acts.Outcome.SPOILED
 
 
 class People:
@@ -129,12 +141,7 @@ class People:
             matches = self._looks_printed(job, number)
             life.act(lambda tx: acts.verify(tx, job.id, matches=matches, actor=TECHNICIAN))
             return
-        if not self.desk.book(number).inked():
-            outcome = acts.Outcome.BLANK
-        elif self._looks_printed(job, number):
-            outcome = acts.Outcome.PRINTED
-        else:
-            outcome = acts.Outcome.SPOILED
+        outcome = seen(self.desk.book(number), whole=self._looks_printed(job, number))
         refused = life.resolve(job, outcome, number, actor=TECHNICIAN)
         if refused is not None and self.world.now - self.world.last_fault_at > PATIENCE_S:
             # "Wait until the printer is back, or switch it off and say so": its printer is gone for good.
