@@ -75,8 +75,9 @@ class Desk:
 
     def moves(self) -> None:
         """The printer works up to now, takes what the line brings and says what it has to say."""
-        now = self.world.now
-        self.printer.advance(now)
+        due = self.printer.next_change_at()
+        if due is not None and due <= self.world.now:
+            self.printer.advance(self.world.now)
         self._drain()
         self._collect()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+NULS_AT_ONCE_MAX = 256  # bytes: a station clears a printer with thousands
 NUL_TERMINATED_SIZE_MAX = 256  # bytes: ESC D takes 32 stops, GS k m <= 6 a short text
 
 
@@ -59,6 +60,8 @@ _REAL_TIME_DC4_SIZE = 5
 def decode(data: bytearray) -> Command | None:
     """The command at the head of the receive buffer; None while its head is incomplete."""
     first = data[0]
+    if first == 0:
+        return _nuls(data)
     if first == 0x10:
         return _real_time(data)
     if first in _PARAMETERS:
@@ -66,6 +69,12 @@ def decode(data: bytearray) -> Command | None:
             return None
         return _escape(data)
     return Command(bytes(data[:1]), bytes(data[:1]))
+
+
+def _nuls(data: bytearray) -> Command:
+    """What does nothing does it once for a whole run of them."""
+    run = bytes(data[:NULS_AT_ONCE_MAX])
+    return Command(b"\0", run[: len(run) - len(run.lstrip(b"\0"))])
 
 
 def _fixed(data: bytearray, size: int, opcode_size: int = 2) -> Command | None:

@@ -14,6 +14,7 @@ of real printers (PRINTERS.md section 9) rather than convenient:
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -41,6 +42,9 @@ _BESIDE_PRINTING = {
     *(b"\x1dI", b"\x1dr", b"\x1da", b"\x1dg", b"\x1d(H", b"\x1bu", b"\0"),
     *(b"\x10\x04", b"\x10\x05", b"\x10\x14"),  # carried out on reception
 }
+
+# One object for one condition: it is looked at after every byte.
+_status_of = functools.cache(Status)
 
 
 class Mode(enum.StrEnum):
@@ -342,18 +346,14 @@ class VirtualPrinter:
     # -- status -----------------------------------------------------------------------------------
 
     def _status(self) -> Status:
-        return Status(
-            place=self.place,
-            cover_open=self.cover_is_open,
-            jammed=self.jammed,
-            error=self._error,
-            waiting=self.waiting_for_book,
+        return _status_of(
+            self.place, self.cover_is_open, self.jammed, self._error, self.waiting_for_book
         )
 
     def _tell_status(self) -> None:
         """Automatic status and offline response, where something changed that they watch."""
         before, status = self._told, self._status()
-        if status == before:
+        if status is before:
             return
         self._told = status
         if is_watched_change(before, status, self._status_mask):

@@ -35,6 +35,8 @@ class ReplyQueue:
 
     def take(self, limit: int | None) -> bytes:
         """Whole replies, until the limit's size is reached."""
+        if not self._replies:
+            return b""
         slots = [index for index, (kind, _) in enumerate(self._replies) if kind < ReplyKind.OTHER]
         ranked = sorted((self._replies[index] for index in slots), key=lambda reply: reply[0])
         for index, reply in zip(slots, ranked, strict=True):
