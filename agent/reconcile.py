@@ -25,7 +25,7 @@ from agent.live import PrinterReason, PrinterState
 from agent.model import PrinterIdentity, process_id_text
 from agent.queue import attempts, jobs
 from agent.queue.attempts import Attempt
-from agent.queue.recovery import Decision, LoadBroke, Printer, Stage
+from agent.queue.recovery import Decision, Printer, Stage
 from agent.queue.states import PAGE_IN_PRINTER, Phase
 from agent.watch import Watch, is_error
 
@@ -75,11 +75,7 @@ class Reconciliation:
         undecided = []
         for attempt in attempts.unfinished(self.worker.journal.read(), self.worker.name):
             watch = self._watch(attempt, identity)
-            if (
-                attempt.stage == Stage.LOAD
-                and watch.load_broke is LoadBroke.AGENT_LIVED
-                and not book_out
-            ):
+            if attempt.stage == Stage.LOAD and watch.agent_lived and not book_out:
                 watch.attempt = self.worker.journal.write(
                     partial(attempts.note_book_or_line, attempt=attempt)
                 )
@@ -181,7 +177,7 @@ class Reconciliation:
         watch = self.watches.get(attempt.id)
         if watch is None:
             watch = self.watches[attempt.id] = Watch(
-                attempt, self.profile, load_broke=self._load_broke(attempt)
+                attempt, self.profile, agent_lived=attempt.run == self.worker.settings.run
             )
             watch.own_session = False
             watch.printed_by = self.worker.clock.monotonic() + self.profile.page_seconds
@@ -197,14 +193,6 @@ class Reconciliation:
         if same:
             watch.follow(self.session, since=0)
         return watch
-
-    def _load_broke(self, attempt: Attempt) -> LoadBroke:
-        settings = self.worker.settings
-        if attempt.run == settings.run:
-            return LoadBroke.AGENT_LIVED
-        if attempt.boot != settings.boot and attempt.run + 1 == settings.run:
-            return LoadBroke.PC_RESTARTED
-        return LoadBroke.AGENT_DIED
 
     # Judging
 

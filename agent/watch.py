@@ -13,7 +13,6 @@ from agent.queue.recovery import (
     CounterMoved,
     Decision,
     Evidence,
-    LoadBroke,
     Printer,
     Stage,
     counter_movement,
@@ -27,15 +26,13 @@ class Watch:
     Args:
         attempt: The attempt as journaled.
         profile: Its printer's kind.
-        load_broke: How its load ended, for an attempt that never got past it.
+        agent_lived: Whether this process began it.
     """
 
-    def __init__(
-        self, attempt: Attempt, profile: Profile, *, load_broke: LoadBroke = LoadBroke.AGENT_LIVED
-    ) -> None:
+    def __init__(self, attempt: Attempt, profile: Profile, *, agent_lived: bool = True) -> None:
         self.attempt = attempt
         self.profile = profile
-        self.load_broke = load_broke
+        self.agent_lived = agent_lived
         self.reply_seen = False
         self.error_seen = bool(attempt.error)
         self.unasked_after_reply = False
@@ -150,7 +147,7 @@ class Watch:
             counter_moved=self.counter_moved,
             unasked_after_counter=self.unasked_after_counter,
             buffers_clear=self.clear,
-            load_broke=self.load_broke,
+            agent_lived=self.agent_lived,
             book_or_line_noted=bool(self.attempt.noted),
         )
 

@@ -198,6 +198,11 @@ def note_book_or_line(tx: Transaction, attempt: Attempt) -> Attempt:
     return _put(tx, attempt, "load-broke", noted=1)
 
 
+def cut_off(tx: Transaction, attempt: Attempt) -> Attempt:
+    """The PC itself restarted before any agent had: nobody fed the printer while nobody watched it."""
+    return _put(tx, attempt, "load-cut-off", stage=Stage.CUT_OFF.value)
+
+
 def prove_load(tx: Transaction, attempt: Attempt) -> Attempt:
     """The fence reply came: the page lies complete in the printer, and the book may be asked for.
 
@@ -216,7 +221,7 @@ def take_back(tx: Transaction, job_id: str) -> Job:
     """The printer was proven clear of the job's page: it waits again, or ends as was wished meanwhile."""
     job = jobs.require(tx, job_id)
     attempt = latest(tx, job)
-    if attempt is not None and attempt.stage in (Stage.LOAD, Stage.LOADED):
+    if attempt is not None and attempt.stage in (Stage.LOAD, Stage.CUT_OFF, Stage.LOADED):
         _put(tx, attempt, "page-cleared", stage="closed", clear=1)
     if job.phase not in (Phase.SELECTED, Phase.LOADING, Phase.LOADED):
         return job
@@ -479,7 +484,8 @@ def accept_printer(
         still_answers = answers and (attempt.serial is None or attempt.serial == serial)
         # A load asks a person only once it is in doubt; until then its printer's return will tell.
         asks = attempt.process_id is not None or (
-            attempt.stage == Stage.LOAD and jobs.require(tx, attempt.job).phase is Phase.IN_DOUBT
+            attempt.stage in (Stage.LOAD, Stage.CUT_OFF)
+            and jobs.require(tx, attempt.job).phase is Phase.IN_DOUBT
         )
         if asks and not attempt.clear and not still_answers:
             _change(tx, attempt, clear=1)

@@ -16,6 +16,7 @@ class Stage(enum.StrEnum):
     """Where the attempt stopped."""
 
     LOAD = "load"
+    CUT_OFF = "cut-off"  # the PC went down in the load, before any agent could start again
     LOADED = "loaded"
     INTENT = "intent"
 
@@ -39,14 +40,6 @@ class CounterMoved(enum.StrEnum):
     OTHERWISE = "otherwise"
 
 
-class LoadBroke(enum.StrEnum):
-    """How a load ended before its fence reply was journaled."""
-
-    AGENT_LIVED = "agent-lived"
-    PC_RESTARTED = "pc-restarted"
-    AGENT_DIED = "agent-died"
-
-
 class Decision(enum.StrEnum):
     """What becomes of the job."""
 
@@ -68,6 +61,7 @@ class Evidence:
         unasked_after_counter: One came after the reply to the counter's latest reading.
         buffers_clear: The printer's buffers were proven clear.
         mrz_matches: The machine-readable zone was read back from the book and is this document's.
+        agent_lived: A load only: the agent that began it still runs.
         book_or_line_noted: A load only: a book was seen in or the line was lost before the fence reply.
     """
 
@@ -82,7 +76,7 @@ class Evidence:
     unasked_after_counter: bool = False
     buffers_clear: bool = False
     mrz_matches: bool = False
-    load_broke: LoadBroke = LoadBroke.AGENT_DIED
+    agent_lived: bool = False
     book_or_line_noted: bool = True
 
 
@@ -92,7 +86,7 @@ def decide(evidence: Evidence) -> Decision:
         case Stage.LOADED:
             # The page lay complete in page memory before any book; without the commit nothing prints it.
             return Decision.NO_INK
-        case Stage.LOAD:
+        case Stage.LOAD | Stage.CUT_OFF:
             return Decision.NO_INK if _load_left_no_ink(evidence) else Decision.IN_DOUBT
         case Stage.INTENT:
             return _decide_intent(evidence)
@@ -158,7 +152,7 @@ def _counter_proves_no_ink(evidence: Evidence) -> bool:
 def _load_left_no_ink(evidence: Evidence) -> bool:
     # The page was going into page memory and no book was in: nothing could be inked while somebody watched,
     # and when the PC itself went down, no byte went on without a watcher.
-    watched = evidence.load_broke in (LoadBroke.AGENT_LIVED, LoadBroke.PC_RESTARTED)
+    watched = evidence.agent_lived or evidence.stage is Stage.CUT_OFF
     if watched and not evidence.book_or_line_noted:
         return True
     return _counter_proves_no_ink(evidence)

@@ -66,7 +66,7 @@ CREATE TABLE attempts (
   number INTEGER NOT NULL,           -- 1, 2, ... of its job
   printer TEXT NOT NULL,
   book TEXT NOT NULL,
-  stage TEXT NOT NULL,               -- load, loaded, intent, standing (waits for a person), resolved (not clear yet), closed
+  stage TEXT NOT NULL,               -- load, cut-off, loaded, intent, standing (waits for a person), resolved (not clear yet), closed
   run INTEGER NOT NULL,              -- the start of the agent that made it
   boot TEXT NOT NULL,
   serial TEXT,

@@ -79,9 +79,12 @@ def begin(tx: Transaction, *, boot: str, version: str, book_checks: Mapping[str,
         attempts.take_back(tx, row["id"])
     for row in list(tx.rows("SELECT * FROM attempts WHERE stage NOT IN ('closed', 'standing')")):
         attempt = attempts.from_row(row)
-        if attempt.stage == Stage.LOAD and attempt.run + 1 == run and boot == last_boot:
-            # The process ended while it loaded this page; a power cut is not counted.
-            attempts.count_crash(tx, attempt.job)
+        if attempt.stage == Stage.LOAD and attempt.run + 1 == run:
+            if boot == last_boot:
+                # The process ended while it loaded this page; a power cut is not counted.
+                attempts.count_crash(tx, attempt.job)
+            else:
+                attempts.cut_off(tx, attempt)
         gone = attempt.printer not in book_checks
         if gone and jobs.require(tx, attempt.job).phase is Phase.COMMITTED:
             attempts.doubt(

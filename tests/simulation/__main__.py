@@ -11,7 +11,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from itertools import count
 
 from tests.simulation.exhaustive import SHARES, exhaustive_plans
-from tests.simulation.plan import Plan, random_plan
+from tests.simulation.plan import Mishap, Plan, random_plan
 from tests.simulation.run import Result, run
 from tests.simulation.shrink import shrink, told
 
@@ -55,6 +55,8 @@ def _work(plans: Iterator[Plan], cuts_wanted: int, workers: int) -> int:
     begun = shown = time.monotonic()
     cuts = runs = planned = 0
     events: Counter[str] = Counter()
+    struck: Counter[Mishap] = Counter()
+    doubts: Counter[Mishap | None] = Counter()
     with ProcessPoolExecutor(workers) as pool:
         under_way: set[Future[Result]] = set()
         more = True
@@ -74,6 +76,8 @@ def _work(plans: Iterator[Plan], cuts_wanted: int, workers: int) -> int:
                     return _failed(result)
                 cuts, runs = cuts + result.cuts, runs + 1
                 events += result.events
+                struck += result.struck
+                doubts += result.doubts
             now = time.monotonic()
             if now - shown > PROGRESS_EVERY_S:
                 shown = now
@@ -85,6 +89,12 @@ def _work(plans: Iterator[Plan], cuts_wanted: int, workers: int) -> int:
     print(
         f"{cuts:,} cuts in {runs:,} runs, {cuts / seconds / workers:,.0f} a second and worker: nothing lost, nothing printed twice."
     )
+    print(
+        "doubts, none of them needless by contract 4.1, of the prints that a mishap was the first to strike:"
+    )
+    for mishap, prints in struck.most_common():
+        print(f"{doubts[mishap]:>9,} of {prints:,}: {mishap.value}")
+    print(f"{doubts[None]:>9,} where no mishap struck between intent and outcome")
     print("receipts: " + ", ".join(f"{name} {number:,}" for name, number in events.most_common()))
     return 0
 

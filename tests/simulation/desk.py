@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from random import Random
 
 from agent.drivers.virtual.make import PrinterMake, printer_make
@@ -19,6 +20,34 @@ OPERATION_S = 0.0002
 LATENCY_S = 0.002
 
 
+class ObservedPrinter(VirtualPrinter):
+    """The printer, and what a host cannot know for sure: when it was told to report by itself.
+
+    Attributes:
+        armed_at: When ``GS a`` was last switched on; None since the power went.
+    """
+
+    armed_at: float | None = None
+    _owed = 0
+
+    def power_off(self, now: float) -> None:
+        super().power_off(now)
+        self.armed_at, self._owed = None, 0
+
+    def _set_automatic_status(self, mask: int) -> None:
+        super()._set_automatic_status(mask)
+        if mask:
+            self.armed_at = self._now
+            self._owed += 1
+
+    def explains_status(self) -> bool:
+        """Whether the next automatic status is the answer to ``GS a``; asked once for each."""
+        if not self._owed:
+            return False
+        self._owed -= 1
+        return True
+
+
 class Desk:
     """One printer with power and cable, and every book of the office.
 
@@ -31,8 +60,8 @@ class Desk:
         self.world = world
         self.office = office
         self.books: dict[str, Book] = {}
-        self.printer = VirtualPrinter(self._make("VIRTUAL0001"), now=world.now)
-        self._spare = VirtualPrinter(self._make("VIRTUAL0002"), now=world.now)
+        self.printer = ObservedPrinter(self._make("VIRTUAL0001"), now=world.now)
+        self._spare = ObservedPrinter(self._make("VIRTUAL0002"), now=world.now)
         self._spare.power_off(world.now)
         self.cable_in = True
         self.line_stalls_until = 0.0
@@ -45,6 +74,10 @@ class Desk:
         self.torn: str | None = None  # a book pulled out in the middle of its print
         self.torn_onto: set[str] = set()  # the books that got the rest of such a print
         self.disturbed_at: list[float] = []  # when something happened to it that can end a print
+        self.on_open: Callable[[], None] = lambda: None
+        self.on_sent: Callable[[bytes], None] = lambda data: None
+        self.on_heard: Callable[[bytes], None] = lambda data: None
+        self.on_load_disturbed: Callable[[], None] = lambda: None
         world.machine_due = self._due
         world.machine_moves = self.moves
 
@@ -135,6 +168,7 @@ class Desk:
     def line_lost(self) -> None:
         """The open line hangs up; what came before can still be read."""
         self.outgoing.clear()
+        self.on_load_disturbed()
         if self.transport is not None:
             self.transport.lost = True
 
@@ -163,6 +197,7 @@ class Desk:
             if self.torn is not None and self.printer.printing:
                 self.torn_onto |= {self.torn, number}
             self.torn = None
+            self.on_load_disturbed()
             self.printer.insert_book(self.book(number), self.world.now)
             self.world.tell(f"book {number} is put in")
 
@@ -192,6 +227,7 @@ class Desk:
         if not self.reachable:
             raise LineUnavailable("the printer's port is not there")
         self.transport = SimulatedTransport(self)
+        self.on_open()
         self.moves()
         return self.transport
 
@@ -221,6 +257,7 @@ class SimulatedTransport:
                 said = b""
                 while desk.incoming and desk.incoming[0][0] <= world.now:
                     said += desk.incoming.popleft()[1]
+                desk.on_heard(said)
                 return said
             if self.lost:
                 raise LineLost("the line is gone")
@@ -238,6 +275,7 @@ class SimulatedTransport:
     def write(self, data: bytes, timeout_s: float) -> None:
         """Writes all the data, with a point before, within and after."""
         desk, world = self._desk, self._world
+        desk.on_sent(data)
         commits = data[:1] == FORM_FEED
         middle = 1 if commits else len(data) // 2
         for part in (data[:middle], data[middle:]):

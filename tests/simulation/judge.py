@@ -93,6 +93,10 @@ class Judge:
         if sentence not in self.verdicts:
             self.verdicts.append(sentence)
 
+    def page(self, job: str, book: str) -> tuple[str, int]:
+        """What belongs on a job's book, as ``pages_on`` tells it."""
+        return job, self._cases[job].books.index(book)
+
     # What senders were told
 
     def issued(self, job: str, books: list[str]) -> None:
@@ -116,9 +120,10 @@ class Judge:
         if event == "job-requeued" and actor == "agent" and book is not None and book.inked():
             self.complain(f"P4: {claims['job']} was requeued as blank, but book {number} has ink")
         if event == "print-completed" and actor == "agent":
-            entry = self._cases[claims["job"]].books.index(str(number))
             lied_about = self._claimed_blank[str(number)] > 0
-            if not lied_about and (book is None or self._whole(book) != [(claims["job"], entry)]):
+            if not lied_about and (
+                book is None or self._whole(book) != [self.page(claims["job"], str(number))]
+            ):
                 self.complain(
                     f"P4: {claims['job']} was told completed, but book {number} does not bear its page"
                 )

@@ -150,7 +150,7 @@ class Life:
         boot: The kernel's id of this boot.
         path: The journal.
         trust: The authority's public keys.
-        observe: Told of every receipt when it is durable.
+        observe: Told of every event when it is durable.
     """
 
     def __init__(
@@ -163,7 +163,7 @@ class Life:
         boot: str,
         path: Path,
         trust: TrustStore,
-        observe: Callable[[Journal, int], None],
+        observe: Callable[[Journal, Recorded], None],
     ) -> None:
         self.world = world
         self.office = world.plan.office
@@ -180,8 +180,7 @@ class Life:
         def recorded(events: Sequence[Recorded]) -> None:
             self._jobs = None
             for event in events:
-                if event.seq is not None:
-                    observe(self.journal, event.seq)
+                observe(self.journal, event)
 
         self.journal.listen(recorded)
         start.take_signer(self.journal, ReceiptSigner(KEYS.signing), public_jwks=KEYS.public_jwks())

@@ -15,6 +15,7 @@ from agent.errors import BookInTheWay
 from agent.queue import attempts, journal, recovery, start
 from agent.queue.journal import Journal, Transaction
 from agent.reconcile import Reconciliation
+from agent.watch import Watch
 from agent.worker import PrinterWorker
 from tests.simulation import disk
 from tests.simulation.plan import Mishap
@@ -167,6 +168,28 @@ def _failed_sync_retried(stack: ExitStack) -> None:
     stack.enter_context(patch.object(disk._File, "xSync", again))
 
 
+def _late_evidence_not_awaited(stack: ExitStack) -> None:
+    def give_up(self: Reconciliation, undecided: list[Watch]) -> None:
+        for watch in undecided:
+            self._stand(watch)
+
+    stack.enter_context(patch.object(Reconciliation, "_await_late_evidence", give_up))
+
+
+def _held_replies_thrown_away(stack: ExitStack) -> None:
+    keep_pending = BookPrinter.keep_pending
+
+    def forget(self: BookPrinter) -> None:
+        keep_pending(self)
+        self.log.clear()
+
+    stack.enter_context(patch.object(BookPrinter, "keep_pending", forget))
+
+
+def _pc_restart_forgotten(stack: ExitStack) -> None:
+    stack.enter_context(patch.object(attempts, "cut_off", lambda tx, attempt: attempt))
+
+
 _KILLS = (Mishap.AGENT, Mishap.OFFICE)
 MUTATIONS = (
     Mutation("the intent after the commit", _intent_after_commit, _KILLS, at="commit on the line"),
@@ -213,5 +236,22 @@ MUTATIONS = (
     ),
     Mutation(
         "a failed sync retried", _failed_sync_retried, (Mishap.DISK_SYNC, Mishap.PC, Mishap.OFFICE)
+    ),
+    # These three only doubt more than CONTRACT 4.1 lets them.
+    Mutation(
+        "a held reply thrown away", _held_replies_thrown_away, (Mishap.AGENT,), at="the printer"
+    ),
+    Mutation(
+        "a doubt left to stand while the book is in",
+        _late_evidence_not_awaited,
+        (Mishap.AGENT,),
+        {"counter_kept": "unknown"},
+        at="commit on the line",
+    ),
+    Mutation(
+        "a load that the PC's own end cut off judged like one that went on",
+        _pc_restart_forgotten,
+        (Mishap.PC,),
+        at="write to the line",
     ),
 )

@@ -18,11 +18,12 @@ import apsw
 
 from agent.drivers import book_printer
 from agent.errors import DiskFull, JournalDamaged
-from agent.queue.journal import Journal, Reader
+from agent.queue.journal import Journal, Reader, Recorded
 from agent.queue.states import PAGE_IN_PRINTER, Phase, state_of
 from agent.verification import _Examination
 from tests.simulation.desk import Desk
 from tests.simulation.disk import Disk, Trouble
+from tests.simulation.doubts import Doubts
 from tests.simulation.judge import Judge
 from tests.simulation.life import AUTHORITY, STATION, Life, trust_of
 from tests.simulation.office_authority import TRUST, CentralServer
@@ -62,6 +63,8 @@ class Result:
         places: The points at which one could have, in order.
         lives: How often the agent started.
         events: The receipts by event.
+        struck: The mishaps that were the first to strike an attempt between intent and outcome.
+        doubts: The doubts, by the first mishap since their intent.
         story: What happened, with its moments in seconds.
     """
 
@@ -71,6 +74,8 @@ class Result:
     places: list[str] = field(default_factory=list)
     lives: int = 0
     events: Counter[str] = field(default_factory=Counter)
+    struck: Counter[Mishap] = field(default_factory=Counter)
+    doubts: Counter[Mishap | None] = field(default_factory=Counter)
     story: list[tuple[float, str]] = field(default_factory=list)
 
 
@@ -99,6 +104,7 @@ class _Run:
         self.desk = Desk(self.world, plan.office)
         self.clock = SimulatedClock(self.world)
         self.judge = Judge(STATION)
+        self.doubts = Doubts(plan.office, self.desk, self.judge)
         self.people = People(self.world, self.desk)
         self.server = CentralServer(self.world, self.judge, jobs=plan.office.jobs)
         self.world.on_fault = self._strike
@@ -140,6 +146,8 @@ class _Run:
             places=self.world.places,
             lives=self.lives,
             events=self.judge.events,
+            struck=self.doubts.struck,
+            doubts=self.doubts.begun,
             story=self.world.story,
         )
 
@@ -149,6 +157,7 @@ class _Run:
         self._ended = None
         try:
             self._starting = True
+            self.doubts.life_begins(f"boot-{self.boot}")
             life = Life(
                 self.world,
                 self.disk,
@@ -196,9 +205,13 @@ class _Run:
         self._connections.clear()
         self.desk.process_gone()
 
-    def _observe(self, journal: Journal, seq: int) -> None:
-        for found, text in journal.receipts_after(journal.read(), seq - 1, 1):
+    def _observe(self, journal: Journal, event: Recorded) -> None:
+        if event.seq is None:
+            self.doubts.journaled(event.kind, event.job, self.world.now)
+            return
+        for found, text in journal.receipts_after(journal.read(), event.seq - 1, 1):
             claims = self.judge.signed(found, text, self.desk.books, self.world.now)
+            self.doubts.signed(claims, self.world.now)
             self.world.tell(
                 " ".join(str(claims[name]) for name in ("event", "job", "book") if name in claims)
             )
@@ -233,6 +246,7 @@ class _Run:
         rng = Random(fault.draw)
         self._restart_s = rng.choice(RESTARTS_S)
         mishap = fault.mishap
+        self.doubts.struck_by(mishap)
         if mishap in CUTS:
             self.cuts += 1
         match mishap:

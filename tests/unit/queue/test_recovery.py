@@ -13,7 +13,6 @@ from agent.queue.recovery import (
     CounterMoved,
     Decision,
     Evidence,
-    LoadBroke,
     Printer,
     Stage,
     counter_movement,
@@ -76,11 +75,16 @@ def test_a_lost_counter_that_stands_still_proves_nothing_without_an_unasked_stat
 
 
 def test_a_load_is_blank_only_while_somebody_watched():
-    load = Evidence(stage=Stage.LOAD, load_broke=LoadBroke.AGENT_LIVED, book_or_line_noted=False)
+    load = Evidence(stage=Stage.LOAD, agent_lived=True, book_or_line_noted=False)
     assert decide(load) is Decision.NO_INK
     assert decide(replace(load, book_or_line_noted=True)) is Decision.IN_DOUBT
-    assert decide(replace(load, load_broke=LoadBroke.AGENT_DIED)) is Decision.IN_DOUBT
-    assert decide(replace(load, load_broke=LoadBroke.PC_RESTARTED)) is Decision.NO_INK
+    assert decide(replace(load, agent_lived=False)) is Decision.IN_DOUBT
+
+
+def test_a_load_that_ended_with_the_pc_is_blank_whoever_started_since():
+    load = Evidence(stage=Stage.CUT_OFF, book_or_line_noted=False)
+    assert decide(load) is Decision.NO_INK
+    assert decide(replace(load, book_or_line_noted=True)) is Decision.IN_DOUBT
 
 
 def test_a_page_that_lay_loaded_left_no_ink():
@@ -100,7 +104,7 @@ EVIDENCE = st.builds(
     unasked_after_counter=st.booleans(),
     buffers_clear=st.booleans(),
     mrz_matches=st.booleans(),
-    load_broke=st.sampled_from(LoadBroke),
+    agent_lived=st.booleans(),
     book_or_line_noted=st.booleans(),
 )
 LESS = (
@@ -111,7 +115,7 @@ LESS = (
     {"buffers_clear": False},
     {"mrz_matches": False},
     {"printer": Printer.ABSENT},
-    {"load_broke": LoadBroke.AGENT_DIED},
+    {"agent_lived": False},
     {"book_or_line_noted": True},
 )
 

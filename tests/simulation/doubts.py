@@ -1,0 +1,203 @@
+"""Which doubts were needless: CONTRACT 4.1's evidence once more, from what truly went over the line.
+
+The agent's word counts for nothing here but where it takes its decisions: an attempt begins with its load,
+has an intent once the receipt tells it, and a doubt of it stands when the agent waits for no more evidence.
+Then the rules of 4.1 are held against the replies that the process got, the printer's true counter and its
+true memory. A doubt was needless where they allow an answer, and the ink says that it is the right one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from agent.drivers import escpos
+from tests.simulation.desk import Desk, ObservedPrinter
+from tests.simulation.judge import Judge, pages_on
+from tests.simulation.plan import Mishap, Office
+
+DOUBT_STANDS = "doubt-stands"
+LOAD = "load"
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """One attempt without an outcome, as it truly is."""
+
+    job: str
+    printer: ObservedPrinter
+    began_at: float  # of the load, then of the intent
+    counter: int  # the printer's, before the load
+    boot: str
+    restarted_with: str | None = None  # the boot of the first agent after the one that loaded
+    disturbed: bool = False  # a book was in, or the line was lost, during the load
+    book: str = ""
+    process_id: str | None = None
+    rows: int = 0
+    struck_by: Mishap | None = None
+    doubted: bool = False
+    # What this process was told; nothing of it outlives the process.
+    own_session: bool = True
+    reply: bool = False
+    unasked_after_reply: bool = False
+    read: bool = False
+    unasked_after_reading: bool = False
+
+
+class Doubts:
+    """Listens to the line and to the journal's events.
+
+    Args:
+        office: Printer and counter.
+        desk: The printer that stands there, and the books.
+        judge: Gets a complaint about each needless doubt.
+    """
+
+    def __init__(self, office: Office, desk: Desk, judge: Judge) -> None:
+        self.struck: Counter[Mishap] = Counter()
+        self.begun: Counter[Mishap | None] = Counter()
+        self._office = office
+        self._has_process_ids = office.profile == "page-slip"
+        self._desk = desk
+        self._judge = judge
+        self._attempts: dict[str, _Attempt] = {}
+        self._parser = escpos.ReplyParser(xonxoff=False)
+        self._boot = ""
+        desk.on_heard, desk.on_sent = self._heard, self._sent
+        desk.on_open, desk.on_load_disturbed = self._session_begins, self._load_disturbed
+
+    def struck_by(self, mishap: Mishap) -> None:
+        """A mishap strikes now."""
+        for attempt in self._attempts.values():
+            if attempt.process_id and not attempt.doubted and attempt.struck_by is None:
+                attempt.struck_by = mishap
+                self.struck[mishap] += 1
+
+    def life_begins(self, boot: str) -> None:
+        """Another process knows only what is journaled."""
+        self._boot = boot
+        for attempt in self._attempts.values():
+            attempt.restarted_with = attempt.restarted_with or boot
+            self._forget(attempt)
+            attempt.reply = attempt.unasked_after_reply = False
+
+    # The line
+
+    def _session_begins(self) -> None:
+        self._parser = escpos.ReplyParser(xonxoff=False)
+        for attempt in self._attempts.values():
+            self._forget(attempt)
+
+    def _forget(self, attempt: _Attempt) -> None:
+        """A reading counts anew in each session; without process IDs, so does the completion reply."""
+        attempt.own_session = attempt.read = attempt.unasked_after_reading = False
+        if not self._has_process_ids:
+            attempt.reply = attempt.unasked_after_reply = False
+
+    def _load_disturbed(self) -> None:
+        for attempt in self._attempts.values():
+            attempt.disturbed = True
+
+    def _sent(self, data: bytes) -> None:
+        if data[:1] not in (b"\x10", b"\x0c"):
+            for attempt in self._attempts.values():
+                # From here on an answer may be another question's.
+                attempt.own_session &= attempt.process_id is None
+
+    def _heard(self, data: bytes) -> None:
+        printer = self._desk.printer
+        for reply in self._parser.feed(data):
+            unasked = isinstance(reply, escpos.AutomaticStatus) and not printer.explains_status()
+            for attempt in self._attempts.values():
+                if attempt.printer is printer:
+                    self._learn(attempt, reply, unasked=unasked)
+
+    def _learn(self, attempt: _Attempt, reply: escpos.Reply, *, unasked: bool) -> None:
+        match reply:
+            case escpos.ProcessIdReply():
+                attempt.reply |= reply.text == attempt.process_id
+            case escpos.QueuedStatus() if not self._has_process_ids:
+                attempt.reply |= attempt.process_id is not None and attempt.own_session
+            case escpos.TextReply():
+                attempt.read |= reply.text.isdigit()
+            case escpos.AutomaticStatus() if unasked:
+                self._memory_was_kept(attempt)
+            case _:
+                pass
+
+    @staticmethod
+    def _memory_was_kept(attempt: _Attempt) -> None:
+        armed_at = attempt.printer.armed_at
+        if armed_at is not None and armed_at < attempt.began_at:
+            attempt.unasked_after_reply |= attempt.reply
+            attempt.unasked_after_reading |= attempt.read
+
+    # The journal
+
+    def journaled(self, kind: str, job: str | None, now: float) -> None:
+        """An event without a receipt."""
+        if kind == LOAD and job is not None:
+            printer, line = self._desk.printer, self._desk.transport
+            disturbed = printer.book is not None or line is None or line.lost
+            self._attempts[job] = _Attempt(
+                job, printer, now, printer.counter, self._boot, disturbed=disturbed
+            )
+        elif kind == DOUBT_STANDS:
+            attempt = self._attempts.pop(job or "", None)
+            if attempt is not None and attempt.doubted:
+                self._weigh(attempt)
+
+    def signed(self, claims: Mapping[str, Any], now: float) -> None:
+        """A receipt became durable."""
+        attempt = self._attempts.get(claims.get("job", ""))
+        if attempt is None:
+            return
+        match claims["event"]:
+            case "print-committed":
+                attempt.began_at, attempt.book = now, claims["book"]
+                attempt.process_id = claims["evidence"]["process_id"]
+                attempt.rows = claims["evidence"]["inked_rows"]
+                attempt.own_session = True
+                attempt.read = attempt.unasked_after_reading = False
+            case "print-in-doubt":
+                attempt.doubted = True
+                attempt.book = claims["book"]
+                self.begun[attempt.struck_by] += 1
+            case "print-completed" | "print-failed" | "book-spoiled" | "job-requeued":
+                del self._attempts[attempt.job]
+
+    # The rules
+
+    def _weigh(self, attempt: _Attempt) -> None:
+        book = self._desk.book(attempt.book)
+        answer = self._allowed(attempt)
+        if answer == "completed":
+            right = pages_on(book) == [self._judge.page(attempt.job, attempt.book)]
+        else:
+            right = answer == "no ink" and not book.inked()
+        if right:
+            self._judge.complain(
+                f"P4: the doubt of {attempt.job} was needless: the evidence says {answer} of book {attempt.book}"
+            )
+
+    def _allowed(self, attempt: _Attempt) -> str | None:
+        """The certain answer that CONTRACT 4.1 allows, if any; its rows in their order."""
+        kept = self._office.counter_kept
+        here = self._desk.printer is attempt.printer and self._desk.reachable
+        if here and attempt.printer.book is not None:
+            # Its leaving would have told: the doubt was not to stand before.
+            self._memory_was_kept(attempt)
+        counter = attempt.printer.counter if here and self._has_process_ids else None
+        exact = counter == attempt.counter + attempt.rows
+        fell_back = counter is not None and counter < attempt.counter and kept != "durable"
+        memory_kept = attempt.unasked_after_reply or (exact and kept == "lost")
+        if attempt.reply and memory_kept and (counter is None or exact or fell_back):
+            return "completed"
+        if counter == attempt.counter and (kept == "durable" or attempt.unasked_after_reading):
+            return "no ink"
+        watched = attempt.restarted_with is None or attempt.restarted_with != attempt.boot
+        if attempt.process_id is None and watched and not attempt.disturbed:
+            return "no ink"
+        return None
