@@ -424,6 +424,14 @@ class Service:
         inbox.start()
         self._parts.append(inbox.stop)
         self._moving |= {"http": server, "inbox": inbox}
+        if self.settings.mqtt is not None:
+            from agent.links.mqtt import MqttLink
+
+            link = MqttLink(self.station, self.settings.mqtt, inbox.refused_folder)
+            self.station.overview.sources.append(link.conditions)
+            link.start()
+            self._parts.append(link.stop)
+            self._moving["mqtt"] = link
 
     def wait(self) -> None:
         """Lets time pass until the service is to stop."""

@@ -37,6 +37,8 @@ case "$libraries" in *libusb-1.0.so.0*) ;; *) missing+=(libusb-1.0-0) ;; esac
 case "$libraries" in *libudev.so.1*) ;; *) missing+=(libudev1) ;; esac
 # The tests' power supply: upsd with its simulated device. Debian leaves its service off (MODE=none).
 [ -x /lib/nut/upsd ] || missing+=(nut-server)
+# The tests' MQTT broker; sbin is not on a plain user's PATH.
+[ -x /usr/sbin/mosquitto ] || missing+=(mosquitto)
 # For tests: the udev rules are carried out on a USB bus that umockdev makes up.
 command -v udevadm >/dev/null || missing+=(udev)
 command -v umockdev-run >/dev/null || missing+=(umockdev)
