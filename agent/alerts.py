@@ -153,10 +153,13 @@ class Alerts:
 
     def run(self) -> None:
         """Looks every second, and whenever it is woken, until ``stop``."""
-        while not self._stopping.is_set():
-            self.look()
+        while True:
+            # First, since a start is no trouble: a moment later each printer is reached or known to be away.
             self._looking.wait(1.0)
             self._looking.clear()
+            if self._stopping.is_set():
+                return
+            self.look()
 
     def wake(self) -> None:
         """Something changed that cannot wait."""

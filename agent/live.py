@@ -74,7 +74,7 @@ class PrinterView:
     job: str | None = None
     book_in: bool | None = None
     removal_wanted: bool = False
-    detail: str = "not reached yet"
+    detail: str = "is looked for since the start"
 
     def shown(self) -> dict[str, Any]:
         """The object of ``GET /v1/printers``."""

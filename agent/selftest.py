@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 import os
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from agent.config import Driver, Settings, Transport
 from agent.crypto.keys import load_station_keys, load_trust
 from agent.crypto.receipts import hash_of_signed
 from agent.drivers.profile import load_profile
-from agent.errors import ConfigurationInvalid, PrintAgentError
+from agent.errors import ConfigurationInvalid, JournalDamaged, PrintAgentError
+from agent.owner import as_owner, give_back
 from agent.page.fonts import check_fonts
 from agent.queue import witness
 from agent.queue.journal import open_reader
@@ -59,15 +61,24 @@ class Finding:
 def examine(settings: Settings, *, clock: Clock) -> Iterator[Finding]:
     """The findings of all parts in their order; one that cannot be used does not hide the others."""
     for part, look in _LOOKS.items():
-        try:
-            yield from look(settings, clock)
-        except PrintAgentError as error:
-            yield Finding(part, str(error), f"{part}-unusable", error)
-        except OSError as error:
-            told = ConfigurationInvalid(
-                f"{error.filename}: cannot be looked at ({error.strerror}); use sudo, or the agent's user"
-            )
-            yield Finding(part, str(told), f"{part}-unusable", told)
+        # Root may read what the agent may not. Who may open a device is not its owner's affair alone.
+        eyes = nullcontext() if part is Part.PRINTER else as_owner(settings.station.state_dir)
+        with eyes:
+            findings = list(_told(part, look(settings, clock)))
+        yield from findings
+
+
+def _told(part: Part, findings: Iterator[Finding]) -> Iterator[Finding]:
+    """The findings, and what ended them."""
+    try:
+        yield from findings
+    except PrintAgentError as error:
+        yield Finding(part, str(error), f"{part}-unusable", error)
+    except OSError as error:
+        told = ConfigurationInvalid(
+            f"{error.filename}: cannot be looked at ({error.strerror}); use sudo, or the agent's user"
+        )
+        yield Finding(part, str(told), f"{part}-unusable", told)
 
 
 def _disk(settings: Settings, _: Clock) -> Iterator[Finding]:
@@ -116,6 +127,9 @@ def _disk(settings: Settings, _: Clock) -> Iterator[Finding]:
 
 def _journal(settings: Settings, _: Clock) -> Iterator[Finding]:
     path = settings.journal_path
+    for file in (path, path.with_name(f"{path.name}-wal"), witness.witness_path(path)):
+        if _exists(file) and not _may(file, os.R_OK | os.W_OK):
+            raise ConfigurationInvalid(f"{file}: this user may not write it; {give_back(file)}")
     witness.check(path, hash_of_signed)
     if not _exists(path):
         yield Finding(Part.JOURNAL, f"{path}: none yet, the first start makes it")
@@ -148,11 +162,7 @@ def _keys(settings: Settings, _: Clock) -> Iterator[Finding]:
 
 
 def _clock(settings: Settings, clock: Clock) -> Iterator[Finding]:
-    known = None
-    if _exists(settings.journal_path):
-        with open_reader(settings.journal_path, station_id=settings.station.id) as reader:
-            known = reader.value("SELECT value FROM known_time")
-    time = KnownTime(known)
+    time = KnownTime(_known_time(settings))
     now = clock.now()
     time.started(now, clock.monotonic())
     doubt = time.doubt(now)
@@ -160,6 +170,16 @@ def _clock(settings: Settings, clock: Clock) -> Iterator[Finding]:
         yield Finding(Part.CLOCK, "the clock agrees with all that the station has seen")
     else:
         yield Finding(Part.CLOCK, doubt, "clock-untrusted")
+
+
+def _known_time(settings: Settings) -> int | None:
+    # What is wrong with the journal was said in its own place.
+    with suppress(JournalDamaged, OSError):
+        if _exists(settings.journal_path):
+            with open_reader(settings.journal_path, station_id=settings.station.id) as reader:
+                known: int | None = reader.value("SELECT value FROM known_time")
+                return known
+    return None
 
 
 def _printer(settings: Settings, _: Clock) -> Iterator[Finding]:

@@ -51,7 +51,7 @@ from agent.queue.group_commit import GroupCommit
 from agent.queue.journal import Journal, Reader
 from agent.reserve import Reserve
 from agent.selftest import Finding, examine
-from agent.service_manager import ServiceManager
+from agent.service_manager import ServiceManager, error_line
 from agent.station import Station
 from agent.ups import Ups
 from agent.worker import RECONNECT_S, PrinterWorker, WorkerSettings
@@ -497,9 +497,8 @@ def _explain(failure: BaseException, journal: Path) -> None:
     if isinstance(failure, DAMAGES):
         failure = damaged(journal, failure)
     if isinstance(failure, PrintAgentError):
-        sys.stderr.write(f"print-agent: {failure}\n")
+        sentence = str(failure)
     else:
-        sys.stderr.write(
-            f"print-agent: stopped by {place_of(failure)}; it starts again and recovers from the journal\n"
-        )
+        sentence = f"stopped by {place_of(failure)}; it starts again and recovers from the journal"
+    sys.stderr.write(error_line(sentence))
     sys.stderr.flush()

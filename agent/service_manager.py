@@ -7,7 +7,19 @@ import os
 import socket
 from collections.abc import Iterable, MutableMapping
 
+STANDARD_ERROR = 2
 FIRST_DESCRIPTOR = 3  # SD_LISTEN_FDS_START, sd_listen_fds(3)
+
+
+def error_line(sentence: str) -> str:
+    """A line for standard error; where journald reads it, with its level (sd-daemon(3))."""
+    return f"{'<3>' if is_journal(STANDARD_ERROR) else ''}print-agent: {sentence}\n"
+
+
+def is_journal(descriptor: int) -> bool:
+    """Whether journald reads what is written there: the variable alone is inherited by everybody's shell (systemd.exec(5))."""
+    status = os.fstat(descriptor)
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
 class ServiceManager:

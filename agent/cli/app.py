@@ -27,6 +27,7 @@ from agent.cli.key_commands import keys
 from agent.cli.technician_commands import technician
 from agent.errors import PrintAgentError
 from agent.privacy import keep_memory_private, place_of
+from agent.service_manager import error_line
 
 EXIT_REFUSED = 1
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -111,5 +112,5 @@ def _run() -> int:
 
 def _failed(sentence: str) -> int:
     sys.stdout.flush()
-    sys.stderr.write(f"print-agent: {' '.join(sentence.split())}\n")
+    sys.stderr.write(error_line(" ".join(sentence.split())))
     return EXIT_REFUSED

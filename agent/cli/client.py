@@ -51,7 +51,7 @@ def _connected(path: Path, *, timeout_s: float | None) -> socket.socket:
         if isinstance(error, TimeoutError):
             raise CallFailed(f"the agent does not answer at {path}") from error
         raise AgentAbsent(
-            f"the agent does not run (no answer at {path}): start it with `print-agent run`"
+            f"the agent does not run (no answer at {path}): start it with `systemctl start print-agent`"
         ) from error
     return line
 

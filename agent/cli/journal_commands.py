@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agent.cli.options import Config, Json, day_of, settings_of
-from agent.cli.owner import as_owner
 from agent.clock import SystemClock
+from agent.owner import as_owner
 
 if TYPE_CHECKING:
     from agent.crypto.extract import Scope

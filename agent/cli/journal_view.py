@@ -12,11 +12,11 @@ import apsw
 from agent.cli.client import RECEIPTS_LIMIT
 from agent.clock import SystemClock
 from agent.config import Settings
-from agent.crypto.receipts import compact
+from agent.crypto.receipts import compact, hash_of_signed
 from agent.errors import JournalDamaged, PrintAgentError, RequestRefused
 from agent.model import JobState
 from agent.overview import jobs_by_state, jobs_for_a_person
-from agent.queue import jobs
+from agent.queue import jobs, witness
 from agent.queue.attempts import is_clear
 from agent.queue.damage import damaged
 from agent.queue.journal import Reader, check_owner, open_for_reading
@@ -24,7 +24,28 @@ from agent.queue.states import STOPPED, phases_of
 from agent.selftest import examine
 from agent.station import JOBS_LIMIT_MAX, job_object
 
-NOT_RUNNING = "the agent does not run: start it with `print-agent run`"
+START_IT = "start it with `systemctl start print-agent`"
+NOT_RUNNING = f"the agent does not run: {START_IT}"
+
+
+def status_without_journal(settings: Settings) -> dict[str, Any]:
+    """What ``GET /v1/status`` would say, as far as no journal is needed for it: why the agent cannot start."""
+    conditions = [{"name": "not-running", "detail": START_IT}]
+    conditions += [
+        {"name": finding.condition, "detail": finding.sentence}
+        for finding in examine(settings, clock=SystemClock())
+        if finding.condition is not None
+    ]
+    return {
+        "station": settings.station.id,
+        "authority": settings.authority.id,
+        "conditions": conditions,
+        "expected_finish": None,
+        "printers": [
+            {"name": name, "state": "stopped", "reasons": ["offline"], "book_in": None}
+            for name in settings.printers
+        ],
+    }
 
 
 class JournalView:
@@ -35,6 +56,7 @@ class JournalView:
 
     Raises:
         JournalDamaged: There is no journal, or it cannot be read.
+        PrintAgentError: This user may not look.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -43,10 +65,11 @@ class JournalView:
         try:
             found = self._path.is_file()
         except PermissionError as error:
-            raise JournalDamaged(
+            raise PrintAgentError(
                 f"{self._path}: this user may not read the journal; use sudo"
             ) from error
         if not found:
+            witness.check(self._path, hash_of_signed)
             raise JournalDamaged(f"{self._path}: there is no journal yet, and {NOT_RUNNING}")
         with self._reading():
             connection = open_for_reading(self._path)
@@ -128,25 +151,11 @@ class JournalView:
         }
 
     def _status(self) -> dict[str, Any]:
-        conditions = [{"name": "not-running", "detail": "start it with `print-agent run`"}]
-        conditions += [
-            {"name": finding.condition, "detail": finding.sentence}
-            for finding in examine(self._settings, clock=SystemClock())
-            if finding.condition is not None
-        ]
-        return {
-            "station": self._settings.station.id,
-            "authority": self._settings.authority.id,
+        return status_without_journal(self._settings) | {
             "jobs": jobs_by_state(self._reader),
             "needs_person": jobs_for_a_person(self._reader),
-            "conditions": conditions,
-            "expected_finish": None,
             "receipts": int(self._reader.value("SELECT coalesce(max(seq), 0) FROM events")),
             "acknowledged": int(self._reader.station("acknowledged", 0)),
-            "printers": [
-                {"name": name, "state": "stopped", "reasons": ["offline"], "book_in": None}
-                for name in self._settings.printers
-            ],
         }
 
     def receipts(self, after: int) -> list[str]:

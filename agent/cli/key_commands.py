@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agent.cli.options import Config, settings_of
-from agent.cli.owner import as_owner
 from agent.clock import SystemClock
 from agent.errors import ConfigurationInvalid
+from agent.owner import as_owner
 
 if TYPE_CHECKING:
     from agent.config import Settings

@@ -85,6 +85,6 @@ def view_of(config: Path | None) -> View:
     view = JournalView(settings)
     sys.stderr.write(
         "print-agent: the agent does not run; this is what the journal says"
-        " (start it with `print-agent run`)\n"
+        " (start it with `systemctl start print-agent`)\n"
     )
     return view

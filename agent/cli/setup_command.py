@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agent.cli.options import Config
-from agent.cli.owner import as_owner
 from agent.config import BookCheck, Driver, configuration_path, load_settings, settings_from
 from agent.errors import ConfigurationInvalid
+from agent.owner import as_owner
 
 if TYPE_CHECKING:
     from agent.config import Settings

@@ -7,6 +7,7 @@ from typing import Any
 import typer
 
 from agent.cli.options import Config, Json, Reason, client_of, settings_of, view_of
+from agent.errors import JournalDamaged
 from agent.model import JobState
 
 commands = typer.Typer()
@@ -27,8 +28,14 @@ def status(config: Config = None, as_json: Json = False) -> None:
     """Counts, conditions and the expected finish."""
     from agent.cli.output import say_json
 
-    found = view_of(config).get("/v1/status")
-    say_json(found) if as_json else _say_status(found)
+    say_it = say_json if as_json else _say_status
+    try:
+        say_it(view_of(config).get("/v1/status"))
+    except JournalDamaged:
+        from agent.cli.journal_view import status_without_journal
+
+        say_it(status_without_journal(settings_of(config)))
+        raise
 
 
 def _say_status(found: dict[str, Any]) -> None:
@@ -36,19 +43,23 @@ def _say_status(found: dict[str, Any]) -> None:
     from agent.cli.words import PRINTER_STATE_STYLES, STATE_STYLES
 
     say("station   ", Styled(found["station"], "bold"), f", authority {found['authority']}")
-    counts: list[Piece] = []
-    for state, count in found["jobs"].items():
-        if count:
-            counts += [", "] if counts else []
-            counts.append(Styled(f"{count} {state}", STATE_STYLES[JobState(state)]))
-    say("jobs      ", *(counts or ["none"]))
+    if "jobs" in found:
+        counts: list[Piece] = []
+        for state, count in found["jobs"].items():
+            if count:
+                counts += [", "] if counts else []
+                counts.append(Styled(f"{count} {state}", STATE_STYLES[JobState(state)]))
+        say("jobs      ", *(counts or ["none"]))
     for row in found["printers"]:
         state = Styled(row["state"], PRINTER_STATE_STYLES.get(row["state"], ""))
         told = f" ({', '.join(row['reasons'])})" if row["reasons"] else ""
         say("printer   ", f"{row['name']}: ", state, told)
     if found["expected_finish"] is not None:
         say("finish    ", f"{moment(found['expected_finish'])} at the pace of the last books")
-    say("receipts  ", f"{found['receipts']}, of which the authority has {found['acknowledged']}")
+    if "receipts" in found:
+        say(
+            "receipts  ", f"{found['receipts']}, of which the authority has {found['acknowledged']}"
+        )
     for condition in found["conditions"]:
         say(Styled(f"! {condition['name']}: {condition['detail']}", "yellow"))
 

@@ -23,6 +23,7 @@ from joserfc.jwk import OKPKey
 from agent.crypto import jose
 from agent.errors import ConfigurationInvalid
 from agent.model import Role
+from agent.owner import give_back
 
 KEY_FILE_SIZE_MAX = 1024 * 1024  # bytes; a key set of a few keys has under 2 KB
 TRUSTED_KEYS_MAX = 64  # keys; an authority has a handful
@@ -183,6 +184,10 @@ def load_trust(path: Path) -> TrustStore:
     """
     try:
         return TrustStore.from_jwks(jose.parse_json(_read_limited(path, modes_refused=0)))
+    except FileNotFoundError:
+        raise ConfigurationInvalid(
+            f"authority.trust: {path}: No such file; the authority gives it out, put its public keys there"
+        ) from None
     except ValueError as error:
         raise ConfigurationInvalid(f"authority.trust: {path}: {error}") from None
 
@@ -404,6 +409,11 @@ def load_station_keys(path: Path, *, sealed: bool = False) -> StationKeys:
     try:
         data = _read_limited(path, modes_refused=modes_refused)
         return StationKeys.from_jwks(jose.parse_json(data))
+    except FileNotFoundError:
+        raise ConfigurationInvalid(
+            f"keys.station: {path}: No such file; put it back from its safe copy, or, at a new station, let"
+            " `print-agent setup` make it"
+        ) from None
     except ValueError as error:
         raise ConfigurationInvalid(f"keys.station: {path}: {error}") from None
 
@@ -473,7 +483,7 @@ def sync_directory(path: Path) -> None:
 
 
 def _read_limited(path: Path, *, modes_refused: int) -> bytes:
-    """The file's bytes; ``ValueError`` says why not."""
+    """The file's bytes; ``ValueError`` says why not, where it is there."""
     try:
         # Without O_NONBLOCK a named pipe in the file's place would hang the start.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -487,6 +497,10 @@ def _read_limited(path: Path, *, modes_refused: int) -> bytes:
                     f"others can read it (mode {mode:04o}); allowed: 0600 (chmod 600 {path})"
                 )
             data = file.read(KEY_FILE_SIZE_MAX + 1)
+    except FileNotFoundError:
+        raise
+    except PermissionError:
+        raise ValueError(f"Permission denied; {give_back(path)}") from None
     except OSError as error:
         raise ValueError(error.strerror or "cannot be read") from None
     if len(data) > KEY_FILE_SIZE_MAX:

@@ -163,15 +163,14 @@ def test_a_full_disk_lets_what_has_begun_be_told_and_a_start_on_it_serves(stoppe
         assert "disk-full" in stopped.conditions()
         assert stopped.send(SECOND) == 507
         stopped.client.post(f"/v1/jobs/{FIRST}/release", {"reason": "full"})
+        log = stopped.configuration.parent / "log"
+        eventually(lambda: '"condition-raised", "condition": "disk-full"' in log.read_text())
     assert stopped.send(SECOND) == 201
     assert "disk-full" not in stopped.conditions()
     assert "disk-unsafe" in stopped.conditions()  # it is memory, after all
     stopped.stop()
-    log = (stopped.configuration.parent / "log").read_text().splitlines()
-    events = [json.loads(line) for line in log]
-    assert {"self-test", "serving", "job-accepted", "stopped"} <= {each["event"] for each in events}
-    raised = [each["condition"] for each in events if each["event"] == "condition-raised"]
-    assert {"disk-full", "disk-unsafe"} <= set(raised)
+    events = {json.loads(line)["event"] for line in log.read_text().splitlines()}
+    assert {"self-test", "serving", "job-accepted", "stopped"} <= events
 
 
 def test_a_start_without_any_room_is_one_line_and_so_is_the_status(stopped):
@@ -203,6 +202,30 @@ def test_a_damaged_journal_is_one_line_and_so_is_the_status(stopped):
         assert journal.read_bytes() == bytes(4096) + whole[4096:]
     finally:
         journal.write_bytes(whole)
+
+
+def test_a_journal_that_is_gone_and_what_a_new_station_misses_are_told_by_the_status(stopped):
+    journal = stopped.state / "journal.db"
+    whole = journal.read_bytes()
+    journal.unlink()
+    try:
+        for command in ("run", "status"):
+            assert "it is missing or empty" in one_line(stopped.run(command))
+        (stopped.state / "journal.db.witness").rename(stopped.state / "kept")
+        (stopped.state / "trust.jwks").rename(stopped.state / "trust")
+        told = stopped.run("status", "--json")
+        assert "there is no journal yet" in one_line(told)
+        conditions = {
+            each["name"]: each["detail"] for each in json.loads(told.stdout)["conditions"]
+        }
+        assert set(conditions) == {"not-running", "disk-unsafe", "keys-unusable", "printer-offline"}
+        assert "put its public keys there" in conditions["keys-unusable"]
+        assert "! keys-unusable: " in stopped.run("status").stdout
+    finally:
+        (stopped.state / "trust").rename(stopped.state / "trust.jwks")
+        (stopped.state / "kept").rename(stopped.state / "journal.db.witness")
+        journal.write_bytes(whole)
+        journal.chmod(0o600)
 
 
 def test_a_boot_in_1970_takes_messages_and_prints_nothing(tmp_path):

@@ -266,7 +266,7 @@ def told_words() -> set[str]:
         *(reason.value for reason in Reason),
         *(reason.value for reason in PrinterReason),
         *(f"printer-{reason.removeprefix('printer-')}" for reason in PrinterReason),
-        *(f"{part}-unusable" for part in Part if part not in (Part.READER, Part.AGENT)),
+        *(f"{part}-unusable" for part in Part if part not in (Part.CLOCK, Part.READER, Part.AGENT)),
         *(f"printer-{trouble}" for trouble in Trouble),
         *conditions,
         *problems,

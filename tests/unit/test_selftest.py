@@ -175,7 +175,8 @@ def test_a_folder_that_cannot_be_entered_is_told_for_what_it_is(settings, folder
 
 def test_a_damaged_journal_stops_the_start_and_names_the_backup(settings):
     settings.journal_path.write_bytes(b"no database" * 1000)
-    trouble = troubles(settings)["journal-unusable"]
+    (trouble,) = troubles(settings).values()
+    assert trouble.condition == "journal-unusable"
     assert isinstance(trouble.error, JournalDamaged)
     assert "print-agent journal restore" in trouble.sentence
 
@@ -207,6 +208,39 @@ def test_what_the_journal_says_of_the_station_is_told(settings, key, condition):
 def test_keys_that_others_can_read_stop_the_start(settings):
     settings.keys.station.chmod(0o644)
     assert "chmod 600" in str(troubles(settings)["keys-unusable"].error)
+
+
+def test_lost_keys_stop_the_start_and_none_are_made_in_their_place(settings):
+    settings.keys.station.unlink()
+    trouble = troubles(settings)["keys-unusable"]
+    assert "put it back from its safe copy" in trouble.sentence
+    assert not settings.keys.station.exists()
+
+
+@pytest.mark.parametrize("name", ["trust.jwks", "station.jwks", "journal.db"])
+def test_what_the_agent_may_not_open_is_told_also_to_root(settings, folder_of_others, name):
+    """Copied there with sudo, say: root could read it, the agent cannot."""
+    make_journal(settings).close()
+    state = folder_of_others / "s"
+    folder_of_others.chmod(0o755)
+    shutil.copytree(settings.station.state_dir, state, ignore=shutil.ignore_patterns("s"))
+    (state / name).chmod(0)
+    if os.geteuid() == 0:
+        for path in (state, *state.iterdir()):
+            if path.name != name:
+                shutil.chown(path, NOBODY)
+    (trouble,) = troubles(moved(settings, state)).values()
+    assert trouble.error is not None
+    assert f"chown print-agent: {state / name}" in trouble.sentence
+
+
+def moved(settings, folder):
+    raw = {
+        "station": {"id": "sambas-01", "state_dir": str(folder)},
+        "authority": {"id": "imigrasi-jakarta"},
+        "printers": {"main": {"driver": "virtual"}},
+    }
+    return settings_from(raw, folder / "station.toml")
 
 
 def test_sealed_keys_are_the_services_affair(settings, monkeypatch):

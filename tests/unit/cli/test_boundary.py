@@ -32,6 +32,22 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def test_journald_learns_that_a_failure_is_an_error_and_a_shell_that_inherits_its_name_does_not(
+    tmp_path,
+):
+    arguments = [sys.executable, "-m", "agent", "status", "--config", "/nonexistent"]
+    with (tmp_path / "journal").open("w+") as journal:
+        status = os.fstat(journal.fileno())
+        environment = os.environ | {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
+        subprocess.run(arguments, cwd=ROOT, stderr=journal, env=environment, check=False)
+        journal.seek(0)
+        assert journal.read().startswith("<3>print-agent: /nonexistent")
+    done = subprocess.run(
+        arguments, cwd=ROOT, capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.stderr.startswith("print-agent: /nonexistent")
+
+
 def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     def raise_it(_config: object) -> None:
         raise error

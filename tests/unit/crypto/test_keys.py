@@ -98,7 +98,8 @@ def test_a_trust_file_that_is_no_json_is_one_line(tmp_path: Path, content: bytes
 
 def test_a_missing_trust_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(
-        ConfigurationInvalid, match=r"authority\.trust: .*trust\.jwks: No such file"
+        ConfigurationInvalid,
+        match=r"authority\.trust: .*trust\.jwks: No such file; .* put its public keys there",
     ):
         load_trust(tmp_path / "trust.jwks")
 

@@ -1,4 +1,4 @@
-"""Root makes files in the state directory for the user whose directory it is: the agent must be able to open them."""
+"""Root works in the state directory as the user whose directory it is: what he may not open, the agent cannot."""
 
 from __future__ import annotations
 
@@ -22,3 +22,8 @@ def as_owner(directory: Path) -> Iterator[None]:
     finally:
         os.seteuid(0)
         os.setegid(root)
+
+
+def give_back(file: Path) -> str:
+    """What to do about a file that the agent's user may not open."""
+    return f"use sudo, or give it to the agent's user (`chown print-agent: {file}`)"
