@@ -66,6 +66,10 @@ def _collect(done: set[Future[Result]], results: list[Result], kills: int, begun
             print("\n".join(told(result)))
             return False
         results.append(result)
+        for cut in result.needless:
+            print(
+                f"a needless doubt about {cut.in_doubt}, struck {cut.moment}: {result.folder}/story.txt"
+            )
         cuts = sum(len(one.cuts) for one in results)
         print(
             f"{cuts:>6} of {kills} cuts, {(time.monotonic() - begun) / cuts:.1f} s each", flush=True

@@ -36,7 +36,7 @@ class Moment(enum.StrEnum):
     """Where an attempt stood when it was cut."""
 
     BETWEEN = "between two prints"  # also while a page lies loaded
-    LOADING = "while the page was loaded"
+    LOADING = "while the page was loaded, as far as it came in doubt"
     INTENT = "between the intent and the first inked row"
     INK = "between the first inked row and the completion reply"
     REPLY = "between the reply and the proof that it counts"
@@ -75,6 +75,7 @@ class Cut:
         by_person: A person ended the doubt; else late evidence did.
         ready_s: From the agent's start until it served, where it was started.
         book_s: From the return until the next book was committed.
+        alone: No other cut came before the station had recovered; the shares count these only.
     """
 
     kind: Kind
@@ -86,11 +87,30 @@ class Cut:
     by_person: bool = False
     ready_s: float | None = None
     book_s: float | None = None
+    alone: bool = True
 
     @property
     def struck(self) -> bool:
         """It has happened."""
         return self.struck_at < math.inf
+
+    @property
+    def needless(self) -> bool:
+        """A person was asked, although contract 4.1 has evidence enough for an attempt that stood there."""
+        return self.by_person and self.alone and self.moment not in self._unprovable()
+
+    def _unprovable(self) -> set[Moment]:
+        found = {Moment.REPLY} if self.kind is Kind.AGENT else set()
+        if self.kind in (Kind.OFFICE, Kind.PRINTER):
+            found = {Moment.INK} if self.printer.proves_at_once else {Moment.INK, Moment.REPLY}
+        if self.printer.counter_kept == "durable":
+            return found
+        # Nothing else proves a blank book after these.
+        if self.kind in (Kind.OFFICE, Kind.PRINTER):
+            found |= {Moment.INTENT}
+        if self.kind is not Kind.OFFICE:
+            found |= {Moment.LOADING}  # unwatched, or the line was lost
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +128,7 @@ class Result:
     """What the cuts of one office came to.
 
     Attributes:
-        folder: Where everything lies; it is removed where there is no verdict.
+        folder: Where everything lies; it is removed where there is nothing to look into.
         verdicts: The judge's sentences; none if all promises were kept.
         story: What happened, with its moments in seconds since the beginning.
         accepted_printers: How often a technician had to accept the printer; no cut explains one.
@@ -122,3 +142,8 @@ class Result:
     verdicts: list[str] = field(default_factory=list)
     story: list[tuple[float, str]] = field(default_factory=list)
     accepted_printers: int = 0
+
+    @property
+    def needless(self) -> list[Cut]:
+        """The cuts after which a person was asked without need."""
+        return [cut for cut in self.cuts if cut.needless]

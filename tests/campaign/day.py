@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import shutil
 import statistics
 import tempfile
@@ -29,17 +30,19 @@ from tests.simulation.people import seen
 
 GLANCE_S = 0.01
 HAND_S = 0.1  # what it takes to put a book in or out
-LOOK_S = 0.4  # what a person takes to look at a book in doubt; late evidence may be faster
+LOOK_S = 0.3  # what a person takes to look at a book in doubt; late evidence may be faster
 OUTAGES_S = (0.05, 0.6)  # how long the power is away
-WAITING_JOBS = 3
-FIRST_BOOKS = 3  # before the first cut, to learn how long a cycle is
+AGAIN_SHARE = 0.15  # so many of the cuts come while the station recovers from the one before
+RECOVERY_S = 2.0
+WAITING_JOBS = 2
+FIRST_BOOKS = 2  # before the first cut, to learn how long a cycle is
 REST_S = 60.0  # within this time everything must go on, whatever was cut
 ACKNOWLEDGED_BOOKS = 5  # after so many the authority acknowledges what it has
 STOPS = (PrinterReason.PRINTER_CHANGED, PrinterReason.USED_ELSEWHERE)
 
 
-class Stuck(Exception):
-    """Nothing moves any more; the text says what was waited for."""
+class Over(Exception):
+    """The day ends early: the judge has found something."""
 
 
 def run(seed: int, kinds: Sequence[Kind], *, mutation: str = "") -> Result:
@@ -60,7 +63,7 @@ def run(seed: int, kinds: Sequence[Kind], *, mutation: str = "") -> Result:
         result = Day(office, rng, Result(seed, printer, folder)).play(kinds)
     finally:
         office.close()
-    if result.verdicts:
+    if result.verdicts or result.needless:
         lines = [f"{at:9.3f} s  {text}" for at, text in result.story]
         (folder / "story.txt").write_text("\n".join([*lines, *result.verdicts]) + "\n")
     else:
@@ -93,6 +96,7 @@ class Day:
         self._to_look_at: dict[str, float | None] = {}  # job -> since when a person may look
         self._planned: tuple[Act, float] | None = None
         self._cut: Cut | None = None
+        self._calm = True  # no cut since the station printed last
         self._last_done: float | None = None
         self._undisturbed: list[
             tuple[str, float, float]
@@ -108,9 +112,10 @@ class Day:
             self._until(lambda: self._books_done >= FIRST_BOOKS, "the first books are printed")
             for kind in kinds:
                 self._make_cut(kind)
+            self._settle()
             self._end()
-        except Stuck as stuck:
-            self.judge.complain(f"P1: {stuck}")
+        except Over:
+            self._tell("the judge ends the day")
         self.result.verdicts = self.judge.verdicts
         return self.result
 
@@ -121,17 +126,27 @@ class Day:
         deadline = self._clock.monotonic() + REST_S
         while not holds():
             if self._clock.monotonic() > deadline:
-                raise Stuck(f"nothing moved for {REST_S:g} s, and it was not true that {wanted}")
+                self.judge.complain(
+                    f"P1: {REST_S:g} s went by, and it never came true that {wanted}"
+                )
             self._step()
+            if self.judge.verdicts:
+                raise Over
             sleep(GLANCE_S)
 
     # Cuts
 
     def _make_cut(self, kind: Kind) -> None:
-        cut = Cut(kind, self.office.printer)
-        cycle_s = statistics.mean(cycle_s for _, _, cycle_s in self._undisturbed)
-        # Over two cycles, so that the share of a moment does not hang on how well the cycle is known.
-        delay_s = self._rng.uniform(0.0, 2 * cycle_s)
+        """Lets the station print again before, or strikes while it recovers from the cut before."""
+        cut, before = Cut(kind, self.office.printer), self._cut
+        if before is not None and self._rng.random() < AGAIN_SHARE:
+            before.alone = cut.alone = False
+            delay_s = self._rng.uniform(0.0, RECOVERY_S)
+        else:
+            self._settle()
+            # Over two cycles, so that a moment's share does not hang on how well the cycle is known.
+            cycle_s = statistics.mean(cycle_s for _, _, cycle_s in self._undisturbed)
+            delay_s = self._rng.uniform(0.0, 2 * cycle_s)
         outage_s = self._rng.uniform(*OUTAGES_S)
         first, hangs_up = self._rng.random() < 0.5, self._rng.random() < 0.5
         strike = threading.Timer(delay_s, self._strike, (cut, outage_s, first, hangs_up))
@@ -146,11 +161,10 @@ class Day:
         back_at = cut.struck_at + outage_s
         self._until(lambda: self._clock.monotonic() >= back_at, "time passes")
         self._restore(cut, agent_first=first)
-        self._until(lambda: self._settled(cut), "the station prints again")
-        self._cut = None
 
     def _strike(self, cut: Cut, outage_s: float, agent_first: bool, hangs_up: bool) -> None:
         office = self.office
+        self._calm = False
         cut.struck_at = self._clock.monotonic()
         match cut.kind:
             case Kind.AGENT:
@@ -179,8 +193,14 @@ class Day:
             office.start_agent()
         self._tell("everything is on again")
 
-    def _settled(self, cut: Cut) -> bool:
-        """A new book was printed since, and nothing waits for a person: the next cycle begins."""
+    def _settle(self) -> None:
+        """A new book was printed since the cut, and nothing waits for a person: the next cycle begins."""
+        cut = self._cut
+        if cut is not None:
+            self._until(lambda: self._printed_since(cut), "the station prints again")
+        self._calm, self._cut = True, None
+
+    def _printed_since(self, cut: Cut) -> bool:
         if cut.book_s is None or self._last_done is None or self._to_look_at:
             return False
         assert cut.returned_at is not None
@@ -191,7 +211,7 @@ class Day:
     def _step(self) -> None:
         process = self.office.process
         if process is not None and process.poll() is not None and not self._agent_is_cut():
-            raise Stuck(f"the agent ended by itself, with code {process.returncode}")
+            self.judge.complain(f"the agent ended by itself, with code {process.returncode}")
         printer = self._watch_printer()
         station = self.office.station.view(with_waiting=True)
         # What the station said before it asked for a book is known before the book goes in.
@@ -273,9 +293,9 @@ class Day:
     def _doubted(self, job: str) -> None:
         self._to_look_at.setdefault(job, None)
         cut = self._cut
-        if cut is None or not cut.struck:
+        if self._calm:
             self.judge.complain(f"P4: {job} came in doubt, and nothing had been cut")
-        elif not cut.in_doubt:
+        elif cut is not None and not cut.in_doubt:
             cut.in_doubt = job
             if job not in self._open:
                 cut.moment = Moment.LOADING
@@ -286,14 +306,14 @@ class Day:
         cut = self._cut
         begun = self._open.pop(job, None)
         replied = self._replied.get(claims["book"])
-        if cut is not None and begun is not None and begun <= cut.struck_at:
+        if cut is not None and begun is not None and begun <= cut.struck_at < math.inf:
             cut.moment = self._moment(cut, self.office.look(claims["book"]), replied)
         if cut is not None and cut.in_doubt == job:
             cut.by_person |= by_person
         if event != "print-completed" or by_person:
             return
         self._books_done += 1
-        if self._last_done and begun is not None and (cut is None or not cut.struck):
+        if self._calm and self._last_done and begun is not None:
             self._undisturbed.append((claims["book"], begun, at - self._last_done))
         self._last_done = at
 

@@ -15,11 +15,13 @@ def report(results: Sequence[Result]) -> Iterator[str]:
     """The lines of the report."""
     cuts = [cut for result in results for cut in result.cuts]
     cycles = [cycle for result in results for cycle in result.cycles]
+    alone = [cut for cut in cuts if cut.alone]
     yield f"{len(cuts)} cuts in {len(results)} offices"
+    yield f"  {len(cuts) - len(alone)} of them with another one before the station had recovered; the others:"
     length = _seconds([cycle.cycle_s for cycle in cycles])
     yield f"the cycle of a book, {len(cycles)} times undisturbed: {length}"
     for kind in Kind:
-        yield from _of_kind(kind, [cut for cut in cuts if cut.kind is kind], cycles)
+        yield from _of_kind(kind, [cut for cut in alone if cut.kind is kind], cycles)
     accepted = sum(result.accepted_printers for result in results)
     yield f"printers that stopped until a technician accepted them: {accepted}"
 
@@ -29,7 +31,9 @@ def _of_kind(kind: Kind, cuts: Sequence[Cut], cycles: Sequence[Cycle]) -> Iterat
         return
     doubts = [cut for cut in cuts if cut.in_doubt]
     persons = sum(cut.by_person for cut in doubts)
-    yield f"{kind}: {_share(doubts, cuts)} in doubt, {persons} of them ended by a person, the others by late evidence"
+    needless = sum(cut.needless for cut in cuts)
+    yield f"{kind}: {_share(doubts, cuts)} in doubt"
+    yield f"  ended by a person: {persons}, needlessly {needless}; by late evidence: {len(doubts) - persons}"
     moments = Counter(cut.moment for cut in cuts)
     doubted = Counter(cut.moment for cut in doubts)
     for moment in Moment:

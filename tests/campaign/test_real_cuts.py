@@ -3,29 +3,79 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
 
 import pytest
 
 from tests.campaign.__main__ import told
-from tests.campaign.cuts import Kind
+from tests.campaign.cuts import Cut, Cycle, Kind, Moment, Printer, Result
 from tests.campaign.day import run
 from tests.campaign.report import report
 
-KINDS = (Kind.AGENT, Kind.OFFICE, Kind.PRINTER, Kind.CABLE)
+KINDS = [*Kind, Kind.OFFICE, Kind.AGENT]
+LATE = Printer("unknown", "printed")
+PROMPT = Printer("durable", "ejected")
 
 
-def test_a_killed_agent_loses_nothing_and_prints_nothing_twice() -> None:
-    result = run(1, KINDS)
+@pytest.fixture(scope="module")
+def days() -> Iterator[tuple[Future[Result], Future[Result]]]:
+    """A day with a sound agent and, beside it, one with an agent broken on purpose."""
+    with ProcessPoolExecutor(2) as pool:
+        broken = "process IDs that start again"
+        yield pool.submit(run, 1, KINDS), pool.submit(run, 2, [Kind.AGENT], mutation=broken)
+
+
+def test_a_killed_agent_loses_nothing_and_prints_nothing_twice(days) -> None:
+    result = days[0].result()
     if result.verdicts:
         pytest.fail("\n".join(told(result)))
-    assert [cut.kind for cut in result.cuts] == list(KINDS)
+    assert [cut.kind for cut in result.cuts] == KINDS
     assert len(result.cycles) >= len(KINDS)
     assert not result.folder.exists()
-    assert "4 cuts in 1 offices" in next(report([result]))
 
 
-def test_the_judge_notices_a_real_agent_that_is_broken() -> None:
-    result = run(2, [Kind.AGENT], mutation="process IDs that start again")
+def test_the_judge_notices_a_real_agent_that_is_broken(days) -> None:
+    result = days[1].result()
     shutil.rmtree(result.folder)
     assert any("process ID" in verdict for verdict in result.verdicts)
     assert "the agent is killed" in "\n".join(told(result))
+
+
+def _cut(kind: Kind, moment: Moment, printer: Printer = LATE, *, doubt: bool = True) -> Cut:
+    return Cut(kind, printer, 1.0, 2.0, moment, "C00001" if doubt else "", by_person=doubt)
+
+
+@pytest.mark.parametrize(
+    ("cut", "needless"),
+    [
+        (_cut(Kind.OFFICE, Moment.INK), False),
+        (_cut(Kind.OFFICE, Moment.REPLY), False),
+        (_cut(Kind.OFFICE, Moment.BETWEEN), True),
+        (_cut(Kind.OFFICE, Moment.LOADING), True),
+        (_cut(Kind.OFFICE, Moment.INTENT, PROMPT), True),
+        (_cut(Kind.PRINTER, Moment.REPLY, PROMPT), True),
+        (_cut(Kind.AGENT, Moment.INK), True),
+        (_cut(Kind.AGENT, Moment.LOADING), False),
+        (_cut(Kind.AGENT, Moment.LOADING, PROMPT), True),
+        (_cut(Kind.CABLE, Moment.INK), True),
+        (_cut(Kind.CABLE, Moment.INK, doubt=False), False),
+    ],
+)
+def test_a_doubt_is_needless_where_the_evidence_was_there(cut: Cut, *, needless: bool) -> None:
+    assert cut.needless is needless
+
+
+def test_the_report_holds_the_shares_against_the_goals(tmp_path) -> None:
+    cuts = [
+        *[_cut(Kind.OFFICE, Moment.INK, PROMPT)] * 3,
+        _cut(Kind.OFFICE, Moment.BETWEEN, PROMPT, doubt=False),
+        _cut(Kind.AGENT, Moment.INK, doubt=False),
+        _cut(Kind.AGENT, Moment.REPLY),
+    ]
+    cycles = [Cycle(PROMPT, cycle_s=4.0, intent_to_reply_s=3.0, ink_to_reply_s=2.0)]
+    text = "\n".join(report([Result(1, PROMPT, tmp_path, cuts, cycles)]))
+    assert "office: 3 of 4 (75.0%) in doubt" in text
+    assert "first inked row to reply, 50.0% of the cycle: allowed 51.0%" in text
+    assert "3 of 4 (75.0%) struck there, 3 of 4 (75.0%) in doubt" in text
+    assert "goal, reply still held: 0 of 1 (0.0%) in doubt, allowed 1%" in text
