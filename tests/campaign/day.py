@@ -28,7 +28,7 @@ from tests.campaign.office import AUTHORITY, DAY_S, PRINTER, STATION, Office
 from tests.simulation.judge import ENDED, Judge
 from tests.simulation.people import seen
 
-GLANCE_S = 0.01
+GLANCE_S = 0.025
 HAND_S = 0.1  # what it takes to put a book in or out
 LOOK_S = 0.3  # what a person takes to look at a book in doubt; late evidence may be faster
 OUTAGES_S = (0.05, 0.6)  # how long the power is away

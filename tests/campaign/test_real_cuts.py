@@ -13,30 +13,39 @@ from tests.campaign.cuts import Cut, Cycle, Kind, Moment, Printer, Result
 from tests.campaign.day import run
 from tests.campaign.report import report
 
-KINDS = [*Kind, Kind.OFFICE, Kind.AGENT]
+CUTS_OF_EACH = 2
+BROKEN = "process IDs that start again"
 LATE = Printer("unknown", "printed")
 PROMPT = Printer("durable", "ejected")
 
 
 @pytest.fixture(scope="module")
-def days() -> Iterator[tuple[Future[Result], Future[Result]]]:
-    """A day with a sound agent and, beside it, one with an agent broken on purpose."""
-    with ProcessPoolExecutor(2) as pool:
-        broken = "process IDs that start again"
-        yield pool.submit(run, 1, KINDS), pool.submit(run, 2, [Kind.AGENT], mutation=broken)
+def days() -> Iterator[dict[str, Future[Result]]]:
+    """A day of each kind of cut and, beside them, one of an agent that is broken on purpose; they mostly wait."""
+    with ProcessPoolExecutor(len(Kind) + 1) as pool:
+        yield {
+            BROKEN: pool.submit(run, 0, [Kind.AGENT], mutation=BROKEN),
+            **{
+                kind: pool.submit(run, seed, [kind] * CUTS_OF_EACH)
+                for seed, kind in enumerate(Kind, start=1)
+            },
+        }
 
 
-def test_a_killed_agent_loses_nothing_and_prints_nothing_twice(days) -> None:
-    result = days[0].result()
+@pytest.mark.parametrize("kind", Kind)
+def test_a_cut_loses_nothing_and_prints_nothing_twice(days, kind: Kind) -> None:
+    result = days[kind].result()
     if result.verdicts:
         pytest.fail("\n".join(told(result)))
-    assert [cut.kind for cut in result.cuts] == KINDS
-    assert len(result.cycles) >= len(KINDS)
-    assert not result.folder.exists()
+    assert [cut.kind for cut in result.cuts] == [kind] * CUTS_OF_EACH
+    assert all(cut.struck for cut in result.cuts)
+    assert result.cycles
+    if not result.needless:
+        assert not result.folder.exists()
 
 
 def test_the_judge_notices_a_real_agent_that_is_broken(days) -> None:
-    result = days[1].result()
+    result = days[BROKEN].result()
     shutil.rmtree(result.folder)
     assert any("process ID" in verdict for verdict in result.verdicts)
     assert "the agent is killed" in "\n".join(told(result))
