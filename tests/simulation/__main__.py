@@ -26,7 +26,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=1, help="the first run's seed")
     parser.add_argument("--workers", type=int, default=1, help="processes")
     parser.add_argument(
-        "--cuts-a-run", type=int, default=100, help="part of a run's identity, as the seed is"
+        "--cuts-a-run", type=int, default=200, help="part of a run's identity, as the seed is"
     )
     parser.add_argument(
         "--exhaustive",

@@ -20,6 +20,9 @@ from tests.simulation.plan import Mishap, Office
 
 DOUBT_STANDS = "doubt-stands"
 LOAD = "load"
+_OUTCOMES = frozenset(
+    {"print-completed", "print-verified", "print-failed", "book-spoiled", "job-requeued"}
+)
 
 
 @dataclass(slots=True)
@@ -65,6 +68,9 @@ class Doubts:
         self._attempts: dict[str, _Attempt] = {}
         self._parser = escpos.ReplyParser(xonxoff=False)
         self._boot = ""
+        # What was heard in a session before the printer said who it is; an exact process ID outlives the session.
+        self._unclaimed: list[tuple[escpos.Reply, bool]] = []
+        self._identified = False
         desk.on_heard, desk.on_sent = self._heard, self._sent
         desk.on_open, desk.on_load_disturbed = self._session_begins, self._load_disturbed
 
@@ -78,6 +84,7 @@ class Doubts:
     def life_begins(self, boot: str) -> None:
         """Another process knows only what is journaled."""
         self._boot = boot
+        self._unclaimed.clear()
         for attempt in self._attempts.values():
             attempt.restarted_with = attempt.restarted_with or boot
             self._forget(attempt)
@@ -87,6 +94,12 @@ class Doubts:
 
     def _session_begins(self) -> None:
         self._parser = escpos.ReplyParser(xonxoff=False)
+        self._identified = not self._has_process_ids
+        self._unclaimed = [
+            (reply, unasked)
+            for reply, unasked in self._unclaimed
+            if isinstance(reply, escpos.ProcessIdReply)
+        ]
         for attempt in self._attempts.values():
             self._forget(attempt)
 
@@ -110,9 +123,18 @@ class Doubts:
         printer = self._desk.printer
         for reply in self._parser.feed(data):
             unasked = isinstance(reply, escpos.AutomaticStatus) and not printer.explains_status()
+            self._unclaimed.append((reply, unasked))
+            if isinstance(reply, escpos.TextReply):
+                self._identified |= reply.text == printer.make.serial
+        if self._identified:
+            self._claim(printer)
+
+    def _claim(self, printer: ObservedPrinter) -> None:
+        for reply, unasked in self._unclaimed:
             for attempt in self._attempts.values():
                 if attempt.printer is printer:
                     self._learn(attempt, reply, unasked=unasked)
+        self._unclaimed.clear()
 
     def _learn(self, attempt: _Attempt, reply: escpos.Reply, *, unasked: bool) -> None:
         match reply:
@@ -165,7 +187,7 @@ class Doubts:
                 attempt.doubted = True
                 attempt.book = claims["book"]
                 self.begun[attempt.struck_by] += 1
-            case "print-completed" | "print-failed" | "book-spoiled" | "job-requeued":
+            case event if event in _OUTCOMES:
                 del self._attempts[attempt.job]
 
     # The rules

@@ -97,6 +97,11 @@ class Judge:
         """What belongs on a job's book, as ``pages_on`` tells it."""
         return job, self._cases[job].books.index(book)
 
+    @property
+    def open_jobs(self) -> int:
+        """How many jobs have not ended, as far as the authority knows."""
+        return sum(case.state not in ENDED for case in self._cases.values())
+
     # What senders were told
 
     def issued(self, job: str, books: list[str]) -> None:

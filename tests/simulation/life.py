@@ -41,8 +41,14 @@ KEYS = StationKeys.from_jwks(
     json.loads((Path(__file__).parents[1] / "vectors" / "station.jwks").read_text(encoding="utf-8"))
 )
 WHITE_ROW_EVERY = 4
+NEWEST = 4  # jobs that people still know of, although they may have ended
+_OPEN_JOBS = (
+    "SELECT * FROM jobs WHERE phase NOT IN ('completed', 'canceled', 'aborted')"
+    " OR number > (SELECT max(number) - ? FROM jobs) ORDER BY number"
+)
 
 
+@lru_cache(maxsize=1024)
 def pattern(job: int, entry: int) -> Raster:
     """A page that no other job's page is like, nor any row of it like another row."""
     rows = bytearray()
@@ -231,9 +237,9 @@ class Life:
         return view
 
     def jobs(self) -> list[Job]:
-        """All jobs."""
+        """The jobs that have not ended, and the newest."""
         if self._jobs is None:
-            rows = self.commits.read().rows("SELECT * FROM jobs ORDER BY number")
+            rows = self.commits.read().rows(_OPEN_JOBS, (NEWEST,))
             self._jobs = [jobs.from_row(row) for row in rows]
         return self._jobs
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
-from functools import lru_cache
-from pathlib import Path
+from functools import cache, lru_cache
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from joserfc.jwk import OKPKey
+from PIL import Image
 
 from agent.authority.issuer import _complete, _seal
 from agent.model import TYP_AUTHORIZATION, TYP_DIRECTIVE, TYP_DOCUMENT, base64url
@@ -17,7 +19,8 @@ from tests.simulation.life import AUTHORITY, KEYS, STATION, Life
 from tests.simulation.world import EPOCH, World
 
 DAY_S = 86_400
-VECTORS = Path(__file__).parents[1] / "vectors"
+HOLD_S = 20.0
+PHOTO_SIZE = 64  # pixels: the smallest that the contract allows, so that a message fits a page of the journal
 _SIGNER = Ed25519PrivateKey.from_private_bytes(bytes(32))
 _KID = "issuer-1"
 TRUST = {
@@ -41,10 +44,10 @@ def _sign(typ: str, claims: dict[str, Any]) -> bytes:
     return signed + b"." + base64url(_SIGNER.sign(signed)).encode()
 
 
+@cache
 def _document() -> dict[str, Any]:
-    import base64
-
-    photo = (VECTORS / "photos" / "portrait-1.jpg").read_bytes()
+    photo = io.BytesIO()
+    Image.new("L", (PHOTO_SIZE, PHOTO_SIZE), 200).save(photo, "PNG")
     return {
         "document_type": "P",
         "issuing_state": "IDN",
@@ -57,7 +60,10 @@ def _document() -> dict[str, Any]:
         "sex": "F",
         "place_of_birth": "SAMBAS",
         "issuing_authority": "KANTOR CONTOH",
-        "photo": {"media_type": "image/jpeg", "data": base64.b64encode(photo).decode("ascii")},
+        "photo": {
+            "media_type": "image/png",
+            "data": base64.b64encode(photo.getvalue()).decode("ascii"),
+        },
     }
 
 
@@ -71,27 +77,27 @@ def book_number(job: int, entry: int) -> str:
     return f"B{job:04}{entry}"
 
 
-@lru_cache(maxsize=256)
-def authorization(job: int, entries: int, lifetime_s: int) -> bytes:
-    """The signed authorization of a job; its ``seq`` is its number."""
+@lru_cache(maxsize=1024)
+def _entry(number: str) -> dict[str, str]:
+    """The sealed document of one book."""
     key = OKPKey.import_key(next(k for k in KEYS.public_jwks()["keys"] if k["crv"] == "X25519"))
-    books = [book_number(job, entry) for entry in range(entries)]
-    document = _document()
+    return {
+        "number": number,
+        "document": _seal(_complete(number, _document()), key, typ=TYP_DOCUMENT),
+    }
+
+
+def authorization(job: int, seq: int, books: list[str], *, now: int, lifetime_s: int) -> bytes:
+    """The signed authorization of a job."""
     claims = {
         "iss": AUTHORITY,
         "aud": STATION,
         "jti": job_id(job),
-        "seq": job,
-        "iat": EPOCH,
-        "exp": EPOCH + lifetime_s,
+        "seq": seq,
+        "iat": now,
+        "exp": now + lifetime_s,
         "priority": 1 + job * 7 % 100,
-        "books": [
-            {
-                "number": number,
-                "document": _seal(_complete(number, document), key, typ=TYP_DOCUMENT),
-            }
-            for number in books
-        ],
+        "books": [_entry(number) for number in books],
     }
     return _sign(TYP_AUTHORIZATION, claims)
 
@@ -102,31 +108,45 @@ class CentralServer:
     Args:
         world: Time.
         judge: Told what the station answered and what it signed.
-        jobs: How many authorizations there are.
+        jobs: How many authorizations there are at once.
     """
 
     def __init__(self, world: World, judge: Judge, *, jobs: int) -> None:
         self.world = world
         self.judge = judge
         self.life: Life | None = None
-        rng = world.people
-        self._seq = jobs  # directives follow the authorizations' numbers
+        self._seq = self._jobs = 0
+        self._jobs_at_once = jobs
+        self._release_at: dict[str, float] = {}
         self.unsent: dict[str, bytes] = {}
-        for job in range(1, jobs + 1):
-            entries = rng.choice((1, 1, 2, 3))
-            lifetime = rng.choice((90, 600, 30 * DAY_S, 30 * DAY_S, 30 * DAY_S))
-            self.judge.issued(job_id(job), [book_number(job, n) for n in range(entries)])
-            self.unsent[job_id(job)] = authorization(job, entries, lifetime)
+        for _ in range(jobs):
+            self._authorize()
         self._order = list(self.unsent)
-        rng.shuffle(self._order)
+        world.people.shuffle(self._order)
         self.acknowledged = 0
         world.later(0.5, self._send)
         world.later(2.0, self._fetch)
 
+    def _authorize(self) -> str:
+        rng = self.world.people
+        self._jobs += 1
+        self._seq += 1
+        name = job_id(self._jobs)
+        books = [book_number(self._jobs, entry) for entry in range(rng.choice((1, 1, 2, 3)))]
+        self.judge.issued(name, books)
+        self.unsent[name] = authorization(
+            self._jobs,
+            self._seq,
+            books,
+            now=EPOCH + int(self.world.now),
+            lifetime_s=rng.choice((90, 600, 30 * DAY_S, 30 * DAY_S, 30 * DAY_S)),
+        )
+        return name
+
     @property
     def at_rest(self) -> bool:
-        """Everything was sent, and every receipt that counts was fetched."""
-        return not self.unsent
+        """Everything was sent."""
+        return not self.unsent and not self._release_at
 
     def _send(self) -> None:
         rng = self.world.people
@@ -135,6 +155,9 @@ class CentralServer:
             return
         if rng.random() < 0.25:
             self._direct()
+        self._release()
+        if self._wants_more():
+            self._order.append(self._authorize())
         if not self._order:
             return
         name = rng.choice(self._order[:3])
@@ -154,24 +177,34 @@ class CentralServer:
             elif answer.status != 507:
                 self.judge.complain(f"{name} was answered {answer.status} {answer.type}")
 
+    def _wants_more(self) -> bool:
+        """As long as mishaps come, the station is to have work when they do."""
+        goes_on = self.world.plan.office.goes_on and self.world.faults_left > 0
+        return goes_on and self.judge.open_jobs < self._jobs_at_once
+
     def _direct(self) -> None:
         """A directive at a bad moment."""
         rng = self.world.people
-        job = job_id(rng.randint(1, max(1, self.world.plan.office.jobs)))
+        job = job_id(rng.randint(max(1, self._jobs - self._jobs_at_once), self._jobs))
         action = rng.choice(("revoke", "hold", "release", "release", "transfer"))
         if action in ("revoke", "transfer") and rng.random() < 0.7:
             return
         claims: dict[str, Any] = {"action": action, "job": job}
         claims |= {"to": "pontianak-01"} if action == "transfer" else {"reason": "wanted"}
-        self._issue(claims)
         if action == "hold":
-            self.world.later(20.0, lambda: self._issue(claims | {"action": "release"}))
+            self._release_at[job] = self.world.now + HOLD_S
+        self._issue(claims)
 
-    def _issue(self, claims: dict[str, Any]) -> None:
-        if self.life is None:
-            if claims["action"] == "release":
-                self.world.later(5.0, lambda: self._issue(claims))
-            return
+    def _release(self) -> None:
+        """What was held is released, however often that takes to arrive."""
+        for job, due in list(self._release_at.items()):
+            if due <= self.world.now and self._issue(
+                {"action": "release", "job": job, "reason": "wanted"}
+            ):
+                del self._release_at[job]
+
+    def _issue(self, claims: dict[str, Any]) -> bool:
+        assert self.life is not None
         self._seq += 1
         body = {
             "iss": AUTHORITY,
@@ -181,10 +214,7 @@ class CentralServer:
             "iat": EPOCH,
             "exp": EPOCH + 30 * 365 * DAY_S,
         }
-        message = _sign(TYP_DIRECTIVE, body | claims)
-        answer = self.life.intake.take(message)
-        if not answer.accepted and claims["action"] == "release":
-            self.world.later(5.0, lambda: self._issue(claims))
+        return self.life.intake.take(_sign(TYP_DIRECTIVE, body | claims)).accepted
 
     def _fetch(self) -> None:
         rng = self.world.people

@@ -64,7 +64,7 @@ _WEIGHTS: dict[Mishap, int] = {
     Mishap.CLOCK: 1,
 }
 CUTS = frozenset({Mishap.OFFICE, Mishap.PC, Mishap.AGENT, Mishap.BOTH, Mishap.PRINTER})
-_WAYS = (8, 60, 150, 300)  # points between two mishaps, on average: a book takes about 150
+_WAYS = (5, 20, 60, 240)  # points between two mishaps, on average: a book takes about 150
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,8 @@ class Office:
         book_check: Whether books are presented.
         read_back: The printer's ``verify`` setting.
         hostile: Whether the technician acts at random and may lie.
-        jobs: How many authorizations are sent.
+        jobs: How many authorizations there are, at once.
+        goes_on: Whether new ones follow as long as mishaps do: a cut is wasted on a station without work.
     """
 
     profile: str = "page-slip"
@@ -103,6 +104,7 @@ class Office:
     read_back: str = "none"
     hostile: bool = False
     jobs: int = 3
+    goes_on: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,8 @@ def random_office(rng: Random) -> Office:
         book_check=rng.random() < 0.6,
         read_back=rng.choice(("none", "none", "none", "mrz")),
         hostile=rng.random() < 0.2,
-        jobs=rng.randint(2, 10),
+        jobs=rng.randint(2, 8),
+        goes_on=True,
     )
 
 

@@ -308,7 +308,7 @@ class _Run:
         if number is None or mishap is Mishap.PULL:
             return
         if mishap is Mishap.PULL_AND_PUT_BACK:
-            self.world.later(rng.choice((0.05, 0.3, 2.0)), lambda: self.desk.insert(number))
+            self.world.later(rng.choice((0.05, 0.3, 2.0)), lambda: self._put_in(number))
             return
         assert mishap is Mishap.SWAP
         others = sorted(self.desk.books.keys() - {number})
