@@ -155,7 +155,7 @@ class Day:
         self._until(lambda: not strike.is_alive(), "the cut was made")
         if kind in (Kind.OFFICE, Kind.PRINTER):
             self._disturbed_at.append(cut.struck_at)
-        self._tell(f"CUT: {kind.told}")
+        self._tell(f"CUT: {kind.told}; {self._book_in_printer()}")
         self._last_done = None
         self.result.cuts.append(cut)
         back_at = cut.struck_at + outage_s
@@ -205,6 +205,14 @@ class Day:
             return False
         assert cut.returned_at is not None
         return self._last_done > cut.returned_at + cut.book_s
+
+    def _book_in_printer(self) -> str:
+        number = self.office.hand.state().book
+        if number is None:
+            return "no book is in"
+        book = self.office.look(number)
+        whole = ", a whole page" if self.office.pages.whole(book) else ""
+        return f"book {number} is in, with {book.inked_rows()} rows of ink{whole}"
 
     # A step
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Any
 
-from agent.crypto import jose
 from agent.crypto.documents import open_document
 from agent.crypto.keys import StationKeys
+from agent.crypto.receipts import claims_unverified
 from agent.drivers.virtual.book import Book
 from agent.model import BookEntry
 from agent.page.layout import compose
@@ -25,24 +24,21 @@ class Pages:
 
     def __init__(self, keys: StationKeys) -> None:
         self._keys = keys
-        self._pages: dict[bytes, tuple[str, int]] = {}
+        self.ordered: dict[bytes, tuple[str, int]] = {}  # page -> (job, entry)
         self._owners: dict[tuple[int, bytes], set[str]] = defaultdict(set)
 
     def order(self, job: str, message: str) -> None:
         """An authorization was signed."""
-        payload: dict[str, Any] = jose.parse_object(
-            jose.decode_base64url(message.split(".")[1].encode())
-        )
-        for index, entry in enumerate(payload["books"]):
+        for index, entry in enumerate(claims_unverified(message)["books"]):
             document = open_document(BookEntry(entry["number"], entry["document"]), self._keys)
             page = compose(document, **SIZE, specimen=True).rows
-            self._pages[page] = (job, index)
+            self.ordered[page] = (job, index)
             for row in _inked(page):
                 self._owners[row].add(job)
 
     def whole(self, book: Book) -> list[tuple[str, int]]:
         """The whole pages on a book, as (job, entry); an empty list for any other ink."""
-        page = self._pages.get(bytes(book.rows))
+        page = self.ordered.get(bytes(book.rows))
         return [] if page is None or len(book.passes) != 1 else [page]
 
     def traces(self, book: Book) -> set[str]:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from random import Random
 
 import pytest
 
+from agent.authority import Authority, random_document
+from agent.crypto.keys import init_station_keys
+from agent.drivers.virtual.book import Book, InkPass
 from tests.campaign.__main__ import told
 from tests.campaign.cuts import Cut, Cycle, Kind, Moment, Printer, Result
 from tests.campaign.day import run
+from tests.campaign.pages import SIZE, Pages
 from tests.campaign.report import report
 
 CUTS_OF_EACH = 2
@@ -49,6 +54,32 @@ def test_the_judge_notices_a_real_agent_that_is_broken(days) -> None:
     shutil.rmtree(result.folder)
     assert any("process ID" in verdict for verdict in result.verdicts)
     assert "the agent is killed" in "\n".join(told(result))
+
+
+def _inked(rows: bytes, *, passes: int = 1) -> Book:
+    book = Book("C00001A", SIZE["width"], SIZE["height"])
+    book.rows[:] = rows.ljust(len(book.rows), b"\0")
+    book.passes = [InkPass(0.0, page_mode=True)] * passes
+    return book
+
+
+def test_a_look_at_a_book_tells_whose_page_it_bears(tmp_path) -> None:
+    keys = init_station_keys(tmp_path / "station.jwks")
+    authority = Authority.create(tmp_path / "authority", "a")
+    authority.add_station("s", keys.public_jwks())
+    pages, rng = Pages(keys), Random(1)
+    for job in ("C1", "C2"):
+        books = [(f"{job}A", random_document(f"{job}A", rng))]
+        pages.order(job, authority.authorize("s", books=books, jti=job, exp=2, now=1))
+    first, second = pages.ordered
+    assert pages.whole(_inked(first)) == [("C1", 0)]
+    assert pages.whole(_inked(first, passes=2)) == []
+    half = first[: len(first) // 2]
+    assert pages.whole(_inked(half)) == []
+    assert pages.traces(_inked(half)) == {"C1"}
+    assert pages.traces(_inked(half + second[len(half) :])) == {"C1", "C2"}
+    assert pages.whole(_inked(b"")) == []
+    assert pages.traces(_inked(b"")) == set()
 
 
 def _cut(kind: Kind, moment: Moment, printer: Printer = LATE, *, doubt: bool = True) -> Cut:
