@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+TECHNICIAN = "technician:"  # how a person's name as actor begins, CONTRACT section 3.4
 MESSAGE_SIZE_MAX = 2 * 1024 * 1024  # bytes, CONTRACT section 3
 BATCH_LINES_MAX = 2_000  # lines, CONTRACT section 3
 BATCH_SIZE_MAX = 256 * 1024 * 1024  # bytes, CONTRACT section 3

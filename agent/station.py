@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from agent.clock import Clock, sleep
@@ -22,14 +23,14 @@ from agent.crypto.keys import StationKeys
 from agent.errors import DiskFull, RequestRefused
 from agent.intake import Answer, Intake
 from agent.live import Board, Condition, PrinterReason, PrinterState, PrinterView, Situation
-from agent.model import INTEGER_MAX, JobState, Reason, base64url
+from agent.model import INTEGER_MAX, TECHNICIAN, JobState, Reason, base64url
 from agent.overview import Overview
 from agent.page.mrz import document_number, is_well_read
 from agent.page.raster import to_png
 from agent.queue import acts, attempts, intake_rules, inventory, jobs, retention
 from agent.queue.group_commit import GroupCommit
 from agent.queue.jobs import Job
-from agent.queue.journal import Reader, Recorded, Transaction
+from agent.queue.journal import Operation, Reader, Recorded, Transaction
 from agent.queue.states import PAGE_IN_PRINTER, STOPPED, Phase, phases_of, state_of
 from agent.worker import PrinterWorker
 
@@ -247,26 +248,27 @@ class Station:
     def act(self, job_id: str, act: str, body: Mapping[str, Any], *, actor: str) -> dict[str, Any]:
         """Carries out one of cancel, hold, release, replay, resolve, verify, request-transfer; gives the job."""
         jobs.require(self.commits.read(), job_id)
-        self._require_second(act, body, actor=actor)
+        second = self._second_person(act, text_of(body, "second", optional=True), actor=actor)
         reason = text_of(body, "reason", optional=True)
+        write = partial(self._write, second=second)
         match act:
             case "cancel":
-                self._write(lambda tx: acts.cancel(tx, job_id, actor=actor, reason=reason))
+                write(lambda tx: acts.cancel(tx, job_id, actor=actor, reason=reason))
                 self._await_clearing(job_id)
             case "hold":
-                self._write(lambda tx: acts.hold(tx, job_id, actor=actor, reason=reason))
+                write(lambda tx: acts.hold(tx, job_id, actor=actor, reason=reason))
                 self._await_clearing(job_id)
             case "release":
-                self._write(lambda tx: acts.release(tx, job_id, actor=actor, reason=reason))
+                write(lambda tx: acts.release(tx, job_id, actor=actor, reason=reason))
             case "replay":
-                self._write(lambda tx: acts.replay(tx, job_id, actor=actor, reason=reason))
+                write(lambda tx: acts.replay(tx, job_id, actor=actor, reason=reason))
             case "resolve":
-                self._resolve(job_id, body, actor=actor, reason=reason)
+                self._resolve(job_id, body, actor=actor, reason=reason, write=write)
             case "verify":
-                self._verify(job_id, body, actor=actor)
+                self._verify(job_id, body, actor=actor, write=write)
             case "request-transfer":
                 to = text_of(body, "to", length_max=64)
-                self._write(
+                write(
                     lambda tx: acts.request_transfer(
                         tx, job_id, to=to or "", actor=actor, reason=reason
                     )
@@ -276,23 +278,35 @@ class Station:
         self._wake_workers()
         return self.job(job_id)
 
-    def _write(self, operation: Callable[[Transaction], Any]) -> Any:
-        return self.commits.write(operation)
+    def _write(self, operation: Callable[[Transaction], Any], *, second: str | None = None) -> Any:
+        def confirmed(tx: Transaction) -> Any:
+            tx.second = second
+            return operation(tx)
 
-    def _require_second(self, act: str, body: Mapping[str, Any], *, actor: str) -> None:
+        return self.commits.write(confirmed)
+
+    def _second_person(self, act: str, token: str | None, *, actor: str) -> str | None:
+        """Who confirms an act for which two are needed; None where one is enough."""
         if act not in {listed.value for listed in self.settings.console.two_person}:
-            return
-        token = text_of(body, "second", optional=True)
+            return None
         name = None if token is None else self.technician_of_token(token)
-        if name is None or f"technician:{name}" == actor:
+        if name is None or f"{TECHNICIAN}{name}" == actor:
             raise RequestRefused(
                 401,
                 "unauthorized",
-                f"{act} needs two technicians here ([console] two_person): `second` is another one's token",
+                f"{act} needs two technicians here ([console] two_person): give another one's token"
+                " as `second` (`--second` asks for it)",
             )
+        return name
 
     def _resolve(
-        self, job_id: str, body: Mapping[str, Any], *, actor: str, reason: str | None
+        self,
+        job_id: str,
+        body: Mapping[str, Any],
+        *,
+        actor: str,
+        reason: str | None,
+        write: Callable[[Operation[Job]], Job],
     ) -> None:
         outcome = text_of(body, "outcome")
         if outcome not in set(acts.Outcome):
@@ -321,11 +335,18 @@ class Station:
         worker = self.workers.get(job.printer or "")
         if outcome == acts.Outcome.SPOILED and job.phase in PAGE_IN_PRINTER and worker is not None:
             # Its page is cleared first; the worker does it, and then this.
-            self._await(worker.request(lambda: self._write(operation)))
+            self._await(worker.request(lambda: write(operation)))
             return
-        self._write(operation)
+        write(operation)
 
-    def _verify(self, job_id: str, body: Mapping[str, Any], *, actor: str) -> None:
+    def _verify(
+        self,
+        job_id: str,
+        body: Mapping[str, Any],
+        *,
+        actor: str,
+        write: Callable[[Operation[Job]], Job],
+    ) -> None:
         lines = body.get("mrz")
         if (
             not isinstance(lines, list)
@@ -336,7 +357,7 @@ class Station:
         reader = self.commits.read()
         document = read_document(reader, jobs.require(reader, job_id), self._keys())
         matches = [line.strip() for line in lines] == list(document.mrz)
-        self._write(lambda tx: acts.verify(tx, job_id, matches=matches, actor=actor))
+        write(lambda tx: acts.verify(tx, job_id, matches=matches, actor=actor))
 
     def verify_scanned(self, mrz: tuple[str, str], *, actor: str) -> dict[str, Any]:
         """Verifies the job whose book this machine-readable zone was read from; gives the job."""
@@ -424,14 +445,18 @@ class Station:
             return {"job": job.id}
         return {"job": self._await(worker.request(lambda: worker.present(number, actor=actor)))}
 
-    def accept_printer(self, printer: str, reason: str, *, actor: str) -> dict[str, Any]:
-        """A technician accepts a changed printer, or declares one that is away switched off."""
+    def accept_printer(
+        self, printer: str, reason: str, *, actor: str, second: str | None = None
+    ) -> dict[str, Any]:
+        """A technician accepts a changed printer, or declares one that is away switched off; ``second`` is another one's token."""
+        name = self._second_person("accept", second, actor=actor)
         view = self._printer(printer)
         answers = view.situation is not Situation.AWAY
         self._write(
             lambda tx: attempts.accept_printer(
                 tx, printer, actor=actor, reason=reason, answers=answers
-            )
+            ),
+            second=name,
         )
         self._wake_workers()
         return self._printer(printer).shown()

@@ -11,7 +11,17 @@ from typing import Annotated, Any
 import typer
 
 from agent.cli.client import CallFailed, part
-from agent.cli.options import Config, JobId, Json, OptionalReason, Reason, client_of, view_of
+from agent.cli.options import (
+    Config,
+    JobId,
+    Json,
+    OptionalReason,
+    Reason,
+    Second,
+    client_of,
+    token_of_second,
+    view_of,
+)
 from agent.model import JobState
 from agent.model import Reason as JobReason
 
@@ -82,11 +92,19 @@ def resolve(
         int | None, typer.Option(min=1, help="The attempt in doubt.", show_default=False)
     ] = None,
     reason: OptionalReason = None,
+    second: Second = False,
     config: Config = None,
 ) -> None:
     """Says what the book of a stopped job is."""
     _act(
-        config, job_id, "resolve", outcome=outcome.value, book=book, attempt=attempt, reason=reason
+        config,
+        job_id,
+        "resolve",
+        second=second,
+        outcome=outcome.value,
+        book=book,
+        attempt=attempt,
+        reason=reason,
     )
 
 
@@ -104,6 +122,7 @@ def verify(
             metavar="-", help="Always -: the two lines come on standard input.", show_default=False
         ),
     ],
+    second: Second = False,
     config: Config = None,
 ) -> None:
     """Compares an MRZ that was read back from a book."""
@@ -111,7 +130,7 @@ def verify(
         raise typer.BadParameter(
             "use --mrz - and give the two lines on standard input: never holder data in arguments"
         )
-    found = _act(config, job_id, "verify", mrz=_read_mrz())
+    found = _act(config, job_id, "verify", second=second, mrz=_read_mrz())
     if JobReason.VERIFY_FAILED in found["reasons"]:
         raise CallFailed(
             f"job {job_id}: what was read is not the MRZ of this document; look at the book and resolve the job"
@@ -119,27 +138,33 @@ def verify(
 
 
 @commands.command(rich_help_panel=PANEL)
-def hold(job_id: JobId, reason: OptionalReason = None, config: Config = None) -> None:
+def hold(
+    job_id: JobId, reason: OptionalReason = None, second: Second = False, config: Config = None
+) -> None:
     """Keeps a job from being printed."""
-    _act(config, job_id, "hold", reason=reason)
+    _act(config, job_id, "hold", second=second, reason=reason)
 
 
 @commands.command(rich_help_panel=PANEL)
-def release(job_id: JobId, reason: OptionalReason = None, config: Config = None) -> None:
+def release(
+    job_id: JobId, reason: OptionalReason = None, second: Second = False, config: Config = None
+) -> None:
     """Ends a technician's hold."""
-    _act(config, job_id, "release", reason=reason)
+    _act(config, job_id, "release", second=second, reason=reason)
 
 
 @commands.command(rich_help_panel=PANEL)
-def cancel(job_id: JobId, reason: Reason, config: Config = None) -> None:
+def cancel(job_id: JobId, reason: Reason, second: Second = False, config: Config = None) -> None:
     """Ends a job that has no ink."""
-    _act(config, job_id, "cancel", reason=reason)
+    _act(config, job_id, "cancel", second=second, reason=reason)
 
 
 @commands.command(rich_help_panel=PANEL)
-def replay(job_id: JobId, reason: OptionalReason = None, config: Config = None) -> None:
+def replay(
+    job_id: JobId, reason: OptionalReason = None, second: Second = False, config: Config = None
+) -> None:
     """Returns a job to the queue, where no book can have ink."""
-    _act(config, job_id, "replay", reason=reason)
+    _act(config, job_id, "replay", second=second, reason=reason)
 
 
 @commands.command("request-transfer", rich_help_panel=PANEL)
@@ -149,13 +174,17 @@ def request_transfer(
         str, typer.Option(metavar="STATION", help="The other station.", show_default=False)
     ],
     reason: OptionalReason = None,
+    second: Second = False,
     config: Config = None,
 ) -> None:
     """Asks the authority to give a job to another station."""
-    _act(config, job_id, "request-transfer", to=to, reason=reason)
+    _act(config, job_id, "request-transfer", second=second, to=to, reason=reason)
 
 
-def _act(config: Path | None, job_id: str, act: str, **body: Any) -> dict[str, Any]:
+def _act(
+    config: Path | None, job_id: str, act: str, *, second: bool, **body: Any
+) -> dict[str, Any]:
+    body["second"] = token_of_second(asked=second)
     given = {name: value for name, value in body.items() if value is not None}
     found: dict[str, Any] = client_of(config).post(f"/v1/jobs/{part(job_id)}/{act}", given)
     from agent.cli.output import Styled, say

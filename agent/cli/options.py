@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import sys
+from getpass import getpass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
@@ -35,6 +36,13 @@ OptionalReason = Annotated[
         "--reason", metavar="TEXT", help="Why; it goes into the receipt.", show_default=False
     ),
 ]
+Second = Annotated[
+    bool,
+    typer.Option(
+        "--second",
+        help="Asks for the token of the second technician, where [console] two_person wants one.",
+    ),
+]
 JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id.", show_default=False)]
 
 
@@ -48,6 +56,11 @@ def day_of(text: str) -> datetime.date:
         return datetime.datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=datetime.UTC).date()
     except ValueError:
         raise typer.BadParameter(f"{text!r} is no day: use YYYY-MM-DD") from None
+
+
+def token_of_second(*, asked: bool) -> str | None:
+    """The second technician's token, typed without being shown: never in an argument, where every user can read it."""
+    return getpass("Token of the second technician: ") if asked else None
 
 
 class View(Protocol):

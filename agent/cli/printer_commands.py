@@ -7,7 +7,16 @@ from typing import Annotated
 import typer
 
 from agent.cli.client import Client, part
-from agent.cli.options import Config, Json, Reason, client_of, settings_of, view_of
+from agent.cli.options import (
+    Config,
+    Json,
+    Reason,
+    Second,
+    client_of,
+    settings_of,
+    token_of_second,
+    view_of,
+)
 
 commands = typer.Typer()
 printer = typer.Typer(no_args_is_help=True, help="What a technician decides about a printer.")
@@ -84,10 +93,13 @@ def printer_accept(
         str, typer.Argument(metavar="NAME", help="The printer's name.", show_default=False)
     ],
     reason: Reason,
+    second: Second = False,
     config: Config = None,
 ) -> None:
     """Accepts a printer that was changed or used elsewhere; declares one that is away switched off."""
     from agent.cli.output import say
 
-    answer = client_of(config).post(f"/v1/printers/{part(name)}/accept", {"reason": reason})
+    given = {"reason": reason, "second": token_of_second(asked=second)}
+    body = {key: value for key, value in given.items() if value is not None}
+    answer = client_of(config).post(f"/v1/printers/{part(name)}/accept", body)
     say(f"printer {answer['name']} is accepted; it is {answer['state']}")

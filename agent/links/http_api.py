@@ -36,6 +36,7 @@ from agent.links.sequence import (
     message_too_large,
 )
 from agent.model import BOOK_NUMBER, INTEGER_MAX
+from agent.model import TECHNICIAN as TECHNICIAN_ACTOR
 from agent.station import JOBS_LIMIT_MAX, RECEIPTS_LIMIT_MAX, text_of
 
 if TYPE_CHECKING:
@@ -220,7 +221,7 @@ class HttpApi:
         """
         if request.scope.get("listener") is Listener.UNIX:
             uid = request.scope["client"][1]
-            return await self._questions.run(lambda: f"technician:{_user_name(uid)}")
+            return await self._questions.run(lambda: f"{TECHNICIAN_ACTOR}{_user_name(uid)}")
         if self._session_actor is not None and "cookie" in request.headers:
             session_actor = self._session_actor
             actor = await self._questions.run(lambda: session_actor(request))
@@ -238,7 +239,7 @@ class HttpApi:
                 "unauthorized",
                 "this call needs a technician's token: `print-agent technician add NAME` gives one",
             )
-        return f"technician:{name}"
+        return f"{TECHNICIAN_ACTOR}{name}"
 
     # The authority's calls
 
@@ -358,9 +359,12 @@ class HttpApi:
 
         @app.post("/v1/printers/{name}/accept", **openapi.ACCEPT)
         async def accept(request: Request, name: str, actor: Actor) -> Response:
-            reason = _required(await _read_json(request), "reason")
+            body = await _read_json(request)
+            reason, second = _required(body, "reason"), text_of(body, "second", optional=True)
             return JSONResponse(
-                await self._acts.run(lambda: station.accept_printer(name, reason, actor=actor))
+                await self._acts.run(
+                    lambda: station.accept_printer(name, reason, actor=actor, second=second)
+                )
             )
 
         @app.get("/v1/events", dependencies=[TECHNICIAN], **openapi.EVENTS)

@@ -13,6 +13,7 @@ from agent.model import BookFate, JobState
 JOB_ACTS = ("cancel", "hold", "release", "replay", "resolve", "verify", "request-transfer")
 
 _TEXT = {"type": "string"}
+_SECOND = {"type": "string", "description": "a second technician's token"}
 _OPTIONAL_TEXT = {"type": ["string", "null"]}
 _INTEGER = {"type": "integer", "minimum": 0}
 _OPTIONAL_INTEGER = {"type": ["integer", "null"], "minimum": 0}
@@ -59,7 +60,7 @@ _SCHEMAS: dict[str, Any] = {
             "attempt": {"type": "integer", "minimum": 1},
             "mrz": {"type": "array", "items": _TEXT, "minItems": 2, "maxItems": 2},
             "to": _TEXT,
-            "second": {"type": "string", "description": "a second technician's token"},
+            "second": _SECOND,
         },
     },
     "Printer": {
@@ -114,12 +115,12 @@ def _array(name: str) -> dict[str, Any]:
     return {"type": "array", "items": _schema(name)}
 
 
-def _reason() -> dict[str, Any]:
+def _reason(**more: Any) -> dict[str, Any]:
     return {
         "application/json": {
             "type": "object",
             "required": ["reason"],
-            "properties": {"reason": {"type": "string", "minLength": 1, "maxLength": 256}},
+            "properties": {"reason": {"type": "string", "minLength": 1, "maxLength": 256}} | more,
         }
     }
 
@@ -174,7 +175,7 @@ BOOK = _call(
 ACCEPT = _call(
     "A printer that stopped may print again",
     "technician",
-    body=_reason(),
+    body=_reason(second=_SECOND),
     _200=_answer("The printer", _schema("Printer")),
 )
 EVENTS = _call("Live changes", "technician", _200=_answer("Events", _TEXT, "text/event-stream"))

@@ -21,6 +21,7 @@ import apsw
 
 from agent.clock import Clock
 from agent.errors import DiskFull, JournalDamaged
+from agent.model import TECHNICIAN
 from agent.queue.damage import CHECKSUM_SIZE, DAMAGES, PAGE_SIZE, checked_vfs, damaged
 from agent.queue.known_time import KnownTime
 from agent.queue.migrations import MIGRATIONS, SCHEMA_VERSION
@@ -144,6 +145,7 @@ class Transaction(Reader):
     Attributes:
         now: The wall clock, taken once for the operation.
         clock_trusted: Whether that clock may date and expire things (CONTRACT section 7).
+        second: The technician who confirmed what another one does; stands in the evidence of that one's receipts.
     """
 
     def __init__(self, journal: Journal, now: int) -> None:
@@ -152,6 +154,7 @@ class Transaction(Reader):
         self._changes: list[list[Any]] = []
         self.recorded: list[Recorded] = []
         self.now = now
+        self.second: str | None = None
 
     @property
     def clock_trusted(self) -> bool:
@@ -221,6 +224,8 @@ class Transaction(Reader):
         """
         journal = self._journal
         full = dict(evidence or {})
+        if self.second is not None and actor.startswith(TECHNICIAN):
+            full["second"] = self.second
         if not self.clock_trusted:
             full["clock"] = "untrusted"
         number = journal.head.seq + 1 if seq is None else seq

@@ -139,7 +139,9 @@ class StationDouble:
         self.acts.append(("present", printer, number, actor))
         return {"job": JOB["id"]}
 
-    def accept_printer(self, printer: str, reason: str, *, actor: str) -> dict[str, Any]:
+    def accept_printer(
+        self, printer: str, reason: str, *, actor: str, second: str | None = None
+    ) -> dict[str, Any]:
         self.acts.append(("accept", printer, reason, actor))
         return {"name": printer}
 
