@@ -65,6 +65,7 @@ dpkg -i "$old" >dpkg.log 2>&1 || { cat dpkg.log >&2; fail "dpkg -i"; }
 told "installed; $(du -sm /usr/lib/passport-print-agent | cut -f 1) MiB"
 require grep -q "run 'print-agent setup' now" dpkg.log
 require getent passwd print-agent
+require [ "$(id -nG print-agent)" = "print-agent lp dialout" ] # with the rights that the doctor looks for
 require [ "$(stat -c '%U %a' $state)" = "print-agent 700" ]
 require systemctl is-enabled print-agent.service
 require [ "$(property ActiveState)" = inactive ] # nothing to start without a station.toml

@@ -228,6 +228,8 @@ def test_installed_upgraded_removed_and_purged_the_journal_stays(system, package
     told = system.dpkg("-i", packages.version("1.0"))
     assert "run 'print-agent setup' now" in told
     assert "print-agent:" in (system.root / "etc/passwd").read_text("utf-8")
+    groups = (system.root / "etc/group").read_text("utf-8")
+    assert re.findall(r"^(\w+):.*:print-agent$", groups, re.MULTILINE) == ["dialout", "lp"]
     assert system.state.stat().st_mode & 0o777 == 0o700
     assert (system.root / SITE / "agent/__pycache__").is_dir()
     wants = system.root / "etc/systemd/system/multi-user.target.wants"
