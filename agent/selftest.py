@@ -85,7 +85,7 @@ def _disk(settings: Settings, _: Clock) -> Iterator[Finding]:
     directory = settings.station.state_dir
     place = "station.state_dir"
     mount = disk.mount_of(directory)
-    if mount is not None and "ro" in mount.options:
+    if mount is not None and _is_read_only(mount):
         raise ConfigurationInvalid(
             f"{place}: {mount.point} is mounted read-only; {disk.READ_ONLY_ADVICE}"
         )
@@ -127,9 +127,12 @@ def _disk(settings: Settings, _: Clock) -> Iterator[Finding]:
 
 def _journal(settings: Settings, _: Clock) -> Iterator[Finding]:
     path = settings.journal_path
+    if _is_read_only(disk.mount_of(path.parent)):
+        yield Finding(Part.JOURNAL, f"{path}: cannot be opened before its disk can be written")
+        return
     for file in (path, path.with_name(f"{path.name}-wal"), witness.witness_path(path)):
-        if _exists(file) and not _may(file, os.R_OK | os.W_OK):
-            raise ConfigurationInvalid(f"{file}: this user may not write it; {give_back(file)}")
+        if _exists(file) and not _may(file, os.R_OK):
+            raise ConfigurationInvalid(f"{file}: this user may not read it; {give_back(file)}")
     witness.check(path, hash_of_signed)
     if not _exists(path):
         yield Finding(Part.JOURNAL, f"{path}: none yet, the first start makes it")
@@ -149,6 +152,10 @@ def _journal(settings: Settings, _: Clock) -> Iterator[Finding]:
         )
     if retired:
         yield Finding(Part.JOURNAL, "this station prints nothing any more", "retired")
+
+
+def _is_read_only(mount: disk.Mount | None) -> bool:
+    return mount is not None and "ro" in mount.options
 
 
 def _keys(settings: Settings, _: Clock) -> Iterator[Finding]:
@@ -211,6 +218,11 @@ def _port(name: str, port: Path) -> Finding:
 
 
 def _link(settings: Settings, _: Clock) -> Iterator[Finding]:
+    inbox = settings.inbox.directory
+    if _exists(inbox) and not (inbox.is_dir() and _may(inbox, os.R_OK | os.X_OK)):
+        raise ConfigurationInvalid(
+            f"inbox.directory: {inbox} is no folder that this user may use; {give_back(inbox)}"
+        )
     authority = settings.http.authority
     if authority is not None:
         for key in ("cert", "key", "client_ca"):
@@ -219,7 +231,7 @@ def _link(settings: Settings, _: Clock) -> Iterator[Finding]:
                 raise ConfigurationInvalid(
                     f"http.authority.{key}: {path} is not there, or this user may not read it; put the file there"
                 )
-    told = [f"socket {settings.http.socket}", f"inbox {settings.inbox.directory}"]
+    told = [f"socket {settings.http.socket}", f"inbox {inbox}"]
     told += [
         f"{key} {address.host}:{address.port}"
         for key, address in (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -21,19 +21,19 @@ from agent.queue.attempts import is_clear
 from agent.queue.damage import damaged
 from agent.queue.journal import Reader, check_owner, open_for_reading
 from agent.queue.states import STOPPED, phases_of
-from agent.selftest import examine
+from agent.selftest import Finding, examine
 from agent.station import JOBS_LIMIT_MAX, job_object
 
 START_IT = "start it with `systemctl start print-agent`"
 NOT_RUNNING = f"the agent does not run: {START_IT}"
 
 
-def status_without_journal(settings: Settings) -> dict[str, Any]:
+def status_without_journal(settings: Settings, findings: Iterable[Finding]) -> dict[str, Any]:
     """What ``GET /v1/status`` would say, as far as no journal is needed for it: why the agent cannot start."""
     conditions = [{"name": "not-running", "detail": START_IT}]
     conditions += [
         {"name": finding.condition, "detail": finding.sentence}
-        for finding in examine(settings, clock=SystemClock())
+        for finding in findings
         if finding.condition is not None
     ]
     return {
@@ -151,7 +151,8 @@ class JournalView:
         }
 
     def _status(self) -> dict[str, Any]:
-        return status_without_journal(self._settings) | {
+        findings = examine(self._settings, clock=SystemClock())
+        return status_without_journal(self._settings, findings) | {
             "jobs": jobs_by_state(self._reader),
             "needs_person": jobs_for_a_person(self._reader),
             "receipts": int(self._reader.value("SELECT coalesce(max(seq), 0) FROM events")),

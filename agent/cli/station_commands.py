@@ -31,11 +31,16 @@ def status(config: Config = None, as_json: Json = False) -> None:
     say_it = say_json if as_json else _say_status
     try:
         say_it(view_of(config).get("/v1/status"))
-    except JournalDamaged:
+    except JournalDamaged as error:
         from agent.cli.journal_view import status_without_journal
+        from agent.clock import SystemClock
+        from agent.selftest import examine
 
-        say_it(status_without_journal(settings_of(config)))
-        raise
+        settings = settings_of(config)
+        findings = list(examine(settings, clock=SystemClock()))
+        say_it(status_without_journal(settings, findings))
+        # Where the journal is not to blame, say what is.
+        raise next(filter(None, (finding.error for finding in findings)), error) from None
 
 
 def _say_status(found: dict[str, Any]) -> None:

@@ -283,6 +283,15 @@ def test_a_printer_that_this_user_may_not_use_is_told(folder_of_others):
     assert "ls -lL" in finding.sentence
 
 
+@pytest.mark.parametrize("kind", ["file", "closed"])
+@pytest.mark.usefixtures("as_somebody_else")
+def test_an_inbox_that_cannot_be_used_stops_the_start(settings, folder_of_others, kind):
+    name = {"file": "port", "closed": "closed"}[kind]
+    inbox = settings.inbox.model_copy(update={"directory": folder_of_others / name})
+    told = str(troubles(settings.model_copy(update={"inbox": inbox}))["link-unusable"].error)
+    assert f"inbox.directory: {folder_of_others / name} is no folder" in told
+
+
 def test_a_missing_certificate_stops_the_start(settings):
     raw = {
         "station": {"id": "sambas-01", "state_dir": str(settings.station.state_dir)},
