@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 
 VENV := .venv
 BIN := $(VENV)/bin
-CODE := agent tests tools
+CODE := agent benchmarks tests tools
 LOCK := $(BIN)/uv pip compile --quiet --universal --no-strip-extras --python-version 3.11 --generate-hashes --custom-compile-command "make lock"
 
 # Stamps: a step runs again when what it depends on has changed.
@@ -21,7 +21,7 @@ KILLS ?= 100
 SEED ?= 1
 WORKERS ?= $(shell nproc)
 
-.PHONY: help setup test coverage simulate campaign demo deb drill lint types imports unit format lock states clean
+.PHONY: help setup test coverage bench simulate campaign demo deb drill lint types imports unit format lock states clean
 
 help: ## What can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -68,6 +68,9 @@ unit: setup
 coverage: setup ## The tests once more, and which lines of agent/ they do not reach
 	@$(BIN)/python -m pytest -q --cov --cov-report=
 	@$(BIN)/coverage report
+
+bench: $(PYTHON_STAMP) ## The figures of docs/figures.md, measured here: ONLY="page idle" some of them, JSON=FILE for machines
+	@$(BIN)/python -m benchmarks $(ONLY) $(if $(JSON),--json $(JSON))
 
 simulate: $(PYTHON_STAMP) ## Power cuts without end: CUTS=N SEED=S WORKERS=W, EXHAUSTIVE=first|sampled|whole, REPLAY=1
 	@$(BIN)/python -m tests.simulation --cuts $(CUTS) --seed $(SEED) --workers $(WORKERS) \

@@ -6,7 +6,7 @@ looked up first, so that bad messages are cheap, and decided again inside the wr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -60,8 +60,8 @@ class Answer:
 class IntakeJournal(Protocol):
     """How intake reaches the journal: writes that may be refused on a full disk."""
 
-    def submit(self, operation: Operation[T]) -> Future[T]:
-        """Queues an operation; the future ends when it is durable."""
+    def submit_many(self, operations: Sequence[Operation[T]]) -> list[Future[T]]:
+        """Queues operations that share a commit; their futures end when it is durable."""
         ...
 
     def read(self) -> Reader:
@@ -141,12 +141,12 @@ class Intake:
 
     def take_many(self, messages: Iterable[bytes]) -> Iterator[Answer]:
         """The answers in order; messages that are good share durable commits."""
-        waiting: list[tuple[_Checked, Future[bool]]] = []
+        waiting: list[_Checked] = []
         size = 0
         for raw in messages:
             checked = self._check(raw, hurried=bool(waiting))
             if checked is None:
-                # What it depends on is still under way: settle that first, then it has one answer.
+                # What it depends on is not written yet: settle that first, then it has one answer.
                 yield from self._settle(waiting)
                 waiting, size = [], 0
                 checked = self._check(raw, hurried=False)
@@ -156,7 +156,7 @@ class Intake:
                 yield checked
                 continue
             assert checked is not None
-            waiting.append((checked, self._journal.submit(self._acceptance(checked))))
+            waiting.append(checked)
             size += len(raw)
             if (
                 len(waiting) >= CHUNK_MESSAGES_MAX
@@ -167,8 +167,9 @@ class Intake:
                 waiting, size = [], 0
         yield from self._settle(waiting)
 
-    def _settle(self, waiting: list[tuple[_Checked, Future[bool]]]) -> Iterator[Answer]:
-        for checked, done in waiting:
+    def _settle(self, waiting: Sequence[_Checked]) -> Iterator[Answer]:
+        writes = self._journal.submit_many([self._acceptance(checked) for checked in waiting])
+        for checked, done in zip(waiting, writes, strict=True):
             yield self._outcome(checked, done)
 
     def _outcome(self, checked: _Checked, done: Future[bool]) -> Answer:

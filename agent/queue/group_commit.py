@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -13,11 +13,12 @@ import apsw
 from agent.errors import DiskFull
 from agent.queue.journal import CHECKPOINT_PAGES, Journal, Operation, Reader
 
-BATCH_MAX = 256  # operations in one commit
+BATCH_MAX = 256  # operations after which a commit waits for no more
 IDLE_CHECKPOINT_S = 1.0  # a checkpoint waits for a moment in which nobody waits
 IDLE_STEP_S = 10.0  # how often the thread shows that it lives while nothing is written
 
 T = TypeVar("T")
+_Task = tuple[Operation[Any], Future[Any], bool]
 
 
 class GroupCommit:
@@ -39,9 +40,7 @@ class GroupCommit:
         self.journal = journal
         self._failed = failed
         self._make_room = make_room
-        self._tasks: queue.SimpleQueue[tuple[Operation[Any], Future[Any], bool] | None] = (
-            queue.SimpleQueue()
-        )
+        self._tasks: queue.SimpleQueue[list[_Task] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._broken: BaseException | None = None
         self.progress = 0  # the steps of the thread, also of one that only waits
@@ -56,19 +55,24 @@ class GroupCommit:
         Raises:
             DiskFull: There was no room even so.
         """
-        return self._submit(operation, reserved=True).result()
+        return self._submit([operation], reserved=True)[0].result()
 
     def submit(self, operation: Operation[T]) -> Future[T]:
         """Queues an operation of intake; on a full disk its future fails with ``DiskFull``."""
-        return self._submit(operation, reserved=False)
+        return self.submit_many([operation])[0]
 
-    def _submit(self, operation: Operation[T], *, reserved: bool) -> Future[T]:
-        done: Future[T] = Future()
-        if self._broken is not None:
-            done.set_exception(self._broken)
+    def submit_many(self, operations: Sequence[Operation[T]]) -> list[Future[T]]:
+        """Queues operations that share one commit, as ``submit`` queues one."""
+        return self._submit(operations, reserved=False)
+
+    def _submit(self, operations: Sequence[Operation[T]], *, reserved: bool) -> list[Future[T]]:
+        tasks = [(operation, Future[T](), reserved) for operation in operations]
+        if self._broken is None:
+            self._tasks.put(tasks)
         else:
-            self._tasks.put((operation, done, reserved))
-        return done
+            for _, done, _ in tasks:
+                done.set_exception(self._broken)
+        return [done for _, done, _ in tasks]
 
     def read(self) -> Reader:
         """A reader for this thread."""
@@ -96,11 +100,11 @@ class GroupCommit:
         while True:
             self.progress += 1
             try:
-                task = self._tasks.get(timeout=IDLE_CHECKPOINT_S if written else IDLE_STEP_S)
+                tasks = self._tasks.get(timeout=IDLE_CHECKPOINT_S if written else IDLE_STEP_S)
             except queue.Empty:
                 written = self._left_after_checkpoint() if written else 0
                 continue
-            batch, stop = self._gather(task)
+            batch, stop = self._gather(tasks)
             if batch:
                 written += len(batch)
                 try:
@@ -113,21 +117,19 @@ class GroupCommit:
             if stop:
                 return
 
-    def _gather(
-        self, task: tuple[Operation[Any], Future[Any], bool] | None
-    ) -> tuple[list[tuple[Operation[Any], Future[Any], bool]], bool]:
-        batch = []
-        while task is not None:
-            batch.append(task)
-            if len(batch) == BATCH_MAX:
+    def _gather(self, tasks: list[_Task] | None) -> tuple[list[_Task], bool]:
+        batch: list[_Task] = []
+        while tasks is not None:
+            batch += tasks
+            if len(batch) >= BATCH_MAX:
                 return batch, False
             try:
-                task = self._tasks.get_nowait()
+                tasks = self._tasks.get_nowait()
             except queue.Empty:
                 return batch, False
         return batch, True
 
-    def _commit(self, batch: list[tuple[Operation[Any], Future[Any], bool]]) -> None:
+    def _commit(self, batch: list[_Task]) -> None:
         results = self.journal.write_many([operation for operation, _, _ in batch])
         if all(isinstance(result, DiskFull) for result in results):
             results = self._commit_in_need(batch, results)
@@ -137,9 +139,7 @@ class GroupCommit:
             else:
                 done.set_result(result)
 
-    def _commit_in_need(
-        self, batch: list[tuple[Operation[Any], Future[Any], bool]], results: list[Any]
-    ) -> list[Any]:
+    def _commit_in_need(self, batch: list[_Task], results: list[Any]) -> list[Any]:
         """The disk is full: what a running job needs is written with the reserve, new work is refused."""
         reserved = [index for index, (_, _, needed) in enumerate(batch) if needed]
         if reserved and self._make_room is not None and self._make_room():
@@ -159,16 +159,13 @@ class GroupCommit:
             self._failed(error)
             return 0
 
-    def _break(
-        self, error: BaseException, batch: list[tuple[Operation[Any], Future[Any], bool]]
-    ) -> None:
+    def _break(self, error: BaseException, batch: list[_Task]) -> None:
         self._broken = error
         for _, done, _ in batch:
             done.set_exception(error)
         while not self._tasks.empty():
-            task = self._tasks.get_nowait()
-            if task is not None:
-                task[1].set_exception(error)
+            for _, done, _ in self._tasks.get_nowait() or ():
+                done.set_exception(error)
         self._failed(error)
 
 

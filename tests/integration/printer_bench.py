@@ -11,15 +11,12 @@ import contextlib
 import enum
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-from bench_line import BenchLine
-from station_fixture import VECTORS, index
 
 from agent.composer import ComposedPage, Composer
 from agent.crypto.keys import load_station_keys, load_trust
@@ -39,6 +36,8 @@ from agent.queue.journal import Journal, Operation, Reader
 from agent.queue.states import Phase
 from agent.verification import Report, verify_journal
 from agent.worker import PrinterWorker, WorkerSettings
+from tests.integration.bench_line import BenchLine
+from tests.integration.station_fixture import VECTORS, index
 
 FIRST, SECOND = "valid-mononym", "valid-hyphen"
 BOOKS = {FIRST: "P0000007", SECOND: "P0000009"}
@@ -93,6 +92,7 @@ class Bench:
         printer: The printer's class.
         flow: The line's flow control.
         offset_mm: Where this printer puts the page's corner.
+        ahead: What runs a task beside the printing; None: nothing does.
         settings: Fields of the worker's settings that differ.
     """
 
@@ -106,6 +106,7 @@ class Bench:
         printer: type[VirtualPrinter] = VirtualPrinter,
         flow: FlowControl = FlowControl.NONE,
         offset_mm: tuple[float, float] = (0.0, 0.0),
+        ahead: Callable[[Callable[[], None]], None] | None = None,
         **settings: Any,
     ) -> None:
         self.folder = folder
@@ -128,6 +129,7 @@ class Bench:
         self.line.paces = flow is not FlowControl.XONXOFF
         self.calls = 0
         self.offset_mm = offset_mm
+        self.ahead = ahead
         self.opened_at: list[float] = []
         self.reached: dict[Step, float] = {}
         self.back_at: float | None = None  # when what was away came back
@@ -180,6 +182,7 @@ class Bench:
             clock=self,
             composer=self,
             open_line=self._open_line,
+            ahead=self.ahead,
         )
         self.worker.bench = self
 
@@ -293,10 +296,11 @@ class Bench:
             self._reach(Step.INTENT)
         return result
 
-    def submit(self, operation: Operation[Any]) -> Future[Any]:
-        done: Future[Any] = Future()
-        done.set_result(self.write(operation))
-        return done
+    def submit_many(self, operations: Sequence[Operation[Any]]) -> list[Future[Any]]:
+        written: list[Future[Any]] = [Future() for _ in operations]
+        for operation, done in zip(operations, written, strict=True):
+            done.set_result(self.write(operation))
+        return written
 
     def read(self) -> Reader:
         return self.journal.read()

@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -124,19 +125,37 @@ def start_process(
         )
 
 
+def processor_s(pid: int) -> float:
+    """The processor time of a living process and all its threads (clock_getcpuclockid(3))."""
+    return time.clock_gettime((~pid << 3) | 2)
+
+
+def resident_kib(pid: int) -> int:
+    """The memory of a process that is not swapped out, proc(5)."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return int(status.partition("VmRSS:")[2].split()[0])
+
+
 def index() -> dict[str, Any]:
     """The vectors' index."""
     found: dict[str, Any] = json.loads((VECTORS / "index.json").read_text(encoding="utf-8"))
     return found
 
 
+ISSUER = "issuer-ed25519-1"
+
+
+def authority_key(kid: str = ISSUER) -> Ed25519PrivateKey:
+    """A private key of the vectors' authority."""
+    jwks = json.loads((VECTORS / "authority-private.jwks").read_text(encoding="utf-8"))
+    secret = next(jwk["d"] for jwk in jwks["keys"] if jwk["kid"] == kid)
+    return Ed25519PrivateKey.from_private_bytes(jose.decode_base64url(secret.encode()))
+
+
 def directive(seq: int, action: str, **claims: Any) -> bytes:
     """A directive of the vectors' authority; ``reason`` and ``to`` are given where it has them."""
-    jwks = json.loads((VECTORS / "authority-private.jwks").read_text(encoding="utf-8"))
-    kid = "root-1" if action == "trust" else "issuer-ed25519-1"
-    secret = next(jwk["d"] for jwk in jwks["keys"] if jwk["kid"] == kid)
-    key = Ed25519PrivateKey.from_private_bytes(jose.decode_base64url(secret.encode()))
+    kid = "root-1" if action == "trust" else ISSUER
     body = {"iss": index()["authority"], "aud": index()["station"], "seq": seq}
     body |= {"jti": f"directive-{seq}", "iat": 1_700_000_000, "exp": 4_000_000_000}
     body |= {"action": action, "reason": "a test", "to": "sambas-02"} | claims
-    return sign(body, key=key, kid=kid, typ=TYP_DIRECTIVE)
+    return sign(body, key=authority_key(kid), kid=kid, typ=TYP_DIRECTIVE)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -19,7 +18,10 @@ from station_fixture import (
     eventually,
     index,
     prepare,
+    processor_s,
+    resident_kib,
     serving,
+    start_process,
 )
 
 from agent.cli.client import Client
@@ -279,20 +281,11 @@ def fill_journal(configuration: Path, jobs: int) -> None:
 def start_cost(configuration: Path) -> tuple[float, int]:
     """Processor seconds until it answers, and its resident KiB then."""
     client = Client(load_settings(configuration).http.socket)
-    with (configuration.parent / "log").open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "agent", "run", "--config", str(configuration)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )
+    process = start_process(configuration)
     try:
         await_healthy(client)
         client.get("/v1/status")
-        fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
-        seconds = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-        status = Path(f"/proc/{process.pid}/status").read_text()
-        resident = int(status.partition("VmRSS:")[2].split()[0])
+        seconds, resident = processor_s(process.pid), resident_kib(process.pid)
     finally:
         process.terminate()
         assert process.wait(30) == 0

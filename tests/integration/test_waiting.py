@@ -6,11 +6,10 @@ import contextlib
 import os
 import pty
 import tty
-from pathlib import Path
 
 import pytest
 from printer_bench import FIRST, SECOND
-from station_fixture import VECTORS, await_healthy, eventually, prepare, start_process
+from station_fixture import VECTORS, await_healthy, eventually, prepare, processor_s, start_process
 
 from agent.cli.client import Client
 from agent.clock import sleep
@@ -59,12 +58,6 @@ def test_a_line_that_does_not_stop_talking_is_no_hang(benches, noise):
     )
     assert bench.time < quiet_at + 60.0
     assert all(len(book.passes) <= 1 for book in bench.books.values())
-
-
-def processor_s(pid: int) -> float:
-    """User and system time of a process, proc(5)."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.contextmanager

@@ -98,15 +98,15 @@ class InlineCommits(GroupCommit):
         super().__init__(journal, failed=self._die, make_room=None)
         self._world = world
 
-    def _submit(self, operation: Operation[Any], *, reserved: bool) -> Future[Any]:
-        done: Future[Any] = Future()
+    def _submit(self, operations: Sequence[Operation[Any]], *, reserved: bool) -> list[Future[Any]]:
+        tasks = [(operation, Future[Any](), reserved) for operation in operations]
         self._world.pass_time(WRITE_S)
         try:
-            self._commit([(operation, done, reserved)])
+            self._commit(tasks)
         except apsw.Error as error:
             # What the service does: nobody may go on with this journal.
             self._die(error)
-        return done
+        return [done for _, done, _ in tasks]
 
     def _die(self, error: BaseException) -> None:
         self._world.tell(f"the agent ends itself: {error}")

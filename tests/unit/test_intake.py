@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent.crypto.keys import TrustStore
-from agent.intake import Answer
+from agent.intake import CHUNK_MESSAGES_MAX, Answer
 from agent.model import TYP_DIRECTIVE, Action
 from agent.queue.group_commit import GroupCommit
 from tests.unit.crypto.crypto_samples import (
@@ -143,13 +143,13 @@ class Overtaking:
     def __init__(self, bench: IntakeBench, raw: bytes) -> None:
         self._bench = bench
         self._update: bytes | None = raw
-        self._submit = bench.submit
+        self._submit = bench.submit_many
 
-    def __call__(self, operation: Any) -> Any:
+    def __call__(self, operations: Any) -> Any:
         raw, self._update = self._update, None
         if raw is not None:
             self._bench.accept(raw)
-        return self._submit(operation)
+        return self._submit(operations)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_a_message_in_flight_is_held_against_the_trust_at_its_commit(
     bench: IntakeBench, monkeypatch: pytest.MonkeyPatch, jwks: Any, answer: tuple[int, str | None]
 ):
     raw = authorization(2)
-    monkeypatch.setattr(bench, "submit", Overtaking(bench, update(jwks, version=1, seq=1)))
+    monkeypatch.setattr(bench, "submit_many", Overtaking(bench, update(jwks, version=1, seq=1)))
     assert status(bench.take(raw)) == answer
     assert bench.events().count("job-accepted") == (answer[0] == 201)
 
@@ -186,7 +186,7 @@ def commits(bench: IntakeBench, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gro
     failures: list[BaseException] = []
     commits = GroupCommit(bench.journal, failed=failures.append)
     commits.start()
-    monkeypatch.setattr(bench, "submit", commits.submit)
+    monkeypatch.setattr(bench, "submit_many", commits.submit_many)
     yield commits
     commits.stop()
     assert failures == []
@@ -241,3 +241,19 @@ def test_many_senders_of_one_message_make_one_job(bench: IntakeBench, commits: G
         thread.join()
     assert sorted(answers) == [(200, None)] * 3 + [(201, None)] + [(409, "conflict")] * 4
     assert bench.events().count("job-accepted") == 1
+
+
+def test_a_batch_of_a_thousand_costs_a_commit_for_each_chunk(
+    bench: IntakeBench, commits: GroupCommit, monkeypatch: pytest.MonkeyPatch
+):
+    sizes: list[int] = []
+    write_many = bench.journal.write_many
+
+    def counted(operations: Sequence[Any]) -> list[Any]:
+        sizes.append(len(operations))
+        return write_many(operations)
+
+    monkeypatch.setattr(bench.journal, "write_many", counted)
+    lines = [bench.order(Action.HOLD, f"job-{number}") for number in range(1_000)]
+    assert {answer.status for answer in bench.intake.take_many(lines)} == {201}
+    assert sizes == [CHUNK_MESSAGES_MAX] * 7 + [1_000 - 7 * CHUNK_MESSAGES_MAX]

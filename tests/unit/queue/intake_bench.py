@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import cache
@@ -98,7 +98,10 @@ class IntakeBench:
 
     # What intake asks of the journal's writer
 
-    def submit(self, operation: Operation[Any]) -> Future[Any]:
+    def submit_many(self, operations: Sequence[Operation[Any]]) -> list[Future[Any]]:
+        return [self._write_now(operation) for operation in operations]
+
+    def _write_now(self, operation: Operation[Any]) -> Future[Any]:
         done: Future[Any] = Future()
         try:
             done.set_result(self.journal.write(operation))
