@@ -173,15 +173,20 @@ class _Doctor:
         """One printer: its page, its device, and what it or its agent says."""
         profile = load_profile(printer.profile, printer.overrides)
         yield from _page(profile)
+        troubles: set[str | None] = set()
         if printer.driver is Driver.VIRTUAL:
             yield Remark("it is the virtual one, for trials")
         else:
             remarks = list(self.device(line_of(printer), key=f"printers.{name}.port"))
             yield from remarks
-            if self.agent is None and not any(remark.condition for remark in remarks):
+            troubles = {remark.condition for remark in remarks} - {None}
+            if self.agent is None and not troubles:
                 yield from self.ask(name, printer, profile)
         if self.agent is not None:
-            yield _shown(self.agent.printer(name))
+            shown = _shown(self.agent.printer(name))
+            # A printer that is not there is also away for the agent: one thing to do.
+            if shown.condition not in troubles:
+                yield shown
 
     def device(self, line: SerialSettings | UsbSettings, *, key: str) -> Iterator[Remark]:
         """Whether a printer is there, and nothing stands in its way."""

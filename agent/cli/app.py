@@ -104,7 +104,8 @@ def _run() -> int:
         raise
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
-        return _failed(f"{name}{error.strerror or type(error).__name__}")
+        advice = "; use sudo" if isinstance(error, PermissionError) else ""
+        return _failed(f"{name}{error.strerror or type(error).__name__}{advice}")
     except Exception as error:  # noqa: BLE001 - its text and its frames could hold holder data
         return _failed(f"a bug: {place_of(error)}; tell support")
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import textwrap
@@ -14,7 +15,7 @@ import typer
 from agent.cli.client import Client
 from agent.cli.options import Config, Json, settings_of
 from agent.cli.station_commands import PANEL
-from agent.errors import ConfigurationInvalid
+from agent.errors import ConfigurationInvalid, PrintAgentError
 
 if TYPE_CHECKING:
     from agent.config import Settings
@@ -67,6 +68,11 @@ def _rows(config: Path | None, power_cycle: str | None) -> Iterator[dict[str, An
     from agent.config import configuration_path
     from agent.doctor import diagnose
 
+    directory = settings.station.state_dir
+    if os.path.isdir(directory) and not os.access(directory, os.R_OK | os.X_OK):
+        raise PrintAgentError(
+            f"{directory}: this user may not look into it, the doctor must: `sudo print-agent doctor`"
+        )
     yield _row("configuration", f"{configuration_path(config)}: station {settings.station.id}")
     agent = _running_agent(Client(settings.http.socket))
     hand = _power_cycle(settings, agent, power_cycle)

@@ -118,6 +118,24 @@ def test_a_missing_printer_is_told_with_those_that_are_there(desk, doctor, monke
     assert "that are there: /dev/serial/by-id/usb-BOOK" in sentence
 
 
+def test_a_printer_that_is_not_there_is_told_once_also_beside_its_agent(desk, doctor):
+    with desk.serving():
+        _, findings = doctor()
+    assert [condition for condition, _ in of("printer", findings)] == ["printer-offline"]
+
+
+def test_a_technician_who_may_not_look_is_sent_to_sudo_and_told_no_false_troubles(
+    desk, monkeypatch, capsys
+):
+    monkeypatch.setenv("PRINT_AGENT_CONFIG", str(prepare(desk.folder, desk.configuration)))
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+    monkeypatch.setattr(sys, "argv", ["print-agent", "doctor"])
+    assert main() == 1
+    told = capsys.readouterr()
+    assert "sudo print-agent doctor" in told.err
+    assert told.out == ""
+
+
 def test_a_printer_that_may_hold_evidence_is_not_asked(desk, doctor):
     desk.switch_on()
     with desk.serving() as client:

@@ -76,6 +76,12 @@ def test_a_system_error_names_its_file(monkeypatch, capsys):
     assert capsys.readouterr().err == "print-agent: x.jws: Is a directory\n"
 
 
+def test_what_only_root_and_the_agent_may_read_says_sudo(monkeypatch, capsys):
+    fail_with(monkeypatch, PermissionError(13, "Permission denied", "/s/journal.db"))
+    assert run_main(monkeypatch, "status") == 1
+    assert capsys.readouterr().err == "print-agent: /s/journal.db: Permission denied; use sudo\n"
+
+
 def test_an_interrupt_is_quiet(monkeypatch, capsys):
     fail_with(monkeypatch, KeyboardInterrupt())
     assert run_main(monkeypatch, "status") == 130
