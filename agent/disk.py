@@ -25,7 +25,7 @@ WITHOUT_JOURNAL = frozenset({"ext2", "vfat", "exfat", "msdos"})
 
 READ_ONLY_ADVICE = (
     "where the kernel made it read-only, the disk is failing or its file system damaged: see `dmesg`, repair or replace it,"
-    " then start again"
+    " then start again; where only the service finds it so, its unit needs ReadWritePaths= (`systemctl edit print-agent`)"
 )
 
 
