@@ -223,14 +223,26 @@ def _link(settings: Settings, _: Clock) -> Iterator[Finding]:
         raise ConfigurationInvalid(
             f"inbox.directory: {inbox} is no folder that this user may use; {give_back(inbox)}"
         )
-    authority = settings.http.authority
+    authority, mqtt = settings.http.authority, settings.mqtt
+    files: list[tuple[str, Path | None]] = []
     if authority is not None:
-        for key in ("cert", "key", "client_ca"):
-            path: Path = getattr(authority, key)
-            if not _may(path, os.R_OK):
-                raise ConfigurationInvalid(
-                    f"http.authority.{key}: {path} is not there, or this user may not read it; put the file there"
-                )
+        files += [
+            ("http.authority.cert", authority.cert),
+            ("http.authority.key", authority.key),
+            ("http.authority.client_ca", authority.client_ca),
+        ]
+    if mqtt is not None:
+        files += [
+            ("mqtt.password_file", mqtt.password_file),
+            ("mqtt.ca", mqtt.ca),
+            ("mqtt.cert", mqtt.cert),
+            ("mqtt.key", mqtt.key),
+        ]
+    for key, path in files:
+        if path is not None and not _may(path, os.R_OK):
+            raise ConfigurationInvalid(
+                f"{key}: {path} is not there, or this user may not read it; put the file there"
+            )
     told = [f"socket {settings.http.socket}", f"inbox {inbox}"]
     told += [
         f"{key} {address.host}:{address.port}"
@@ -240,6 +252,7 @@ def _link(settings: Settings, _: Clock) -> Iterator[Finding]:
         )
         if address is not None
     ]
+    told += [] if mqtt is None else [mqtt.url]
     yield Finding(Part.LINK, f"messages come by {', '.join(told)}")
 
 

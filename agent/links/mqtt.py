@@ -343,7 +343,8 @@ def _tls(settings: MqttSettings) -> ssl.SSLContext:
         raise _unusable("ca", settings.ca, error, "certificates in PEM") from None
     if settings.cert is not None and settings.key is not None:
         try:
-            context.load_cert_chain(settings.cert, settings.key)
+            # An empty password, so that OpenSSL asks nobody for the one of a locked key.
+            context.load_cert_chain(settings.cert, settings.key, password=lambda: b"")
         except OSError as error:
             allowed = "a certificate in PEM and its key in `key`"
             raise _unusable("cert", settings.cert, error, allowed) from None
