@@ -338,6 +338,10 @@ class BookPrinter:
                 break
             except NoAnswer:
                 self._find_what_hinders(since)
+            except WriteStalled:
+                # What it does not take would stand before the question.
+                self.transport.discard_output()
+                self._find_what_hinders(since)
         else:
             raise NoAnswer(
                 "the printer answers, but does not clear its buffers; switch it off and on"

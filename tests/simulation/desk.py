@@ -290,8 +290,9 @@ class SimulatedTransport:
             if self.lost:
                 raise LineLost("the line is gone")
             if world.now >= deadline:
-                written = len(data) - len(desk.outgoing)
-                raise WriteStalled("the printer takes no bytes", written=max(0, written))
+                unsent = len(desk.outgoing) - HOST_BUFFER_BYTES
+                del desk.outgoing[HOST_BUFFER_BYTES:]
+                raise WriteStalled("the printer takes no bytes", written=len(data) - unsent)
             world.advance_to(min(deadline, world.now + 0.05))
             self._refuse_dead()
         world.point("written to the line")

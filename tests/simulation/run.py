@@ -326,6 +326,9 @@ class _Run:
         """Any book while no page is on its way; else only that page's: whoever is asked looks at the number."""
         jobs = [] if self.life is None else self.life.jobs()
         asked = [job.book for job in jobs if job.phase in PAGE_IN_PRINTER]
+        if self.life is None and self.desk.printer.printing:
+            # A page waits for the book that was pulled out of it, and nobody is there to cancel that.
+            self.desk.torn_onto.add(number)
         self.desk.insert(asked[0] if asked else number)
 
     def _printer_off(self, rng: Random) -> None:
