@@ -278,10 +278,11 @@ class Reconciliation:
                 self._stand(watch)
         while pending and not self.worker.stopping:
             out = self.session.ask_slip().book_out
-            if out:
+            pending = [watch for watch in pending if not self._ended_late(watch)]
+            if out and pending:
                 # The status of a book that was just taken out may trail behind the asked one.
                 self.session.pump(RESTART_GRACE_S)
-            pending = [watch for watch in pending if not self._ended_late(watch)]
+                pending = [watch for watch in pending if not self._ended_late(watch)]
             if out:
                 break
             if pending:

@@ -100,9 +100,13 @@ class Cut:
         return self.by_person and self.alone and self.moment not in self._unprovable()
 
     def _unprovable(self) -> set[Moment]:
-        found = {Moment.REPLY} if self.kind is Kind.AGENT else set()
-        if self.kind in (Kind.OFFICE, Kind.PRINTER):
-            found = {Moment.INK} if self.printer.proves_at_once else {Moment.INK, Moment.REPLY}
+        match self.kind:
+            case Kind.AGENT:
+                found = {Moment.REPLY}  # it died with the process that had taken it
+            case Kind.OFFICE | Kind.PRINTER:
+                found = {Moment.INK, Moment.REPLY}
+            case Kind.CABLE:
+                found = set()
         if self.printer.counter_kept == "durable":
             return found
         # Nothing else proves a blank book after these.

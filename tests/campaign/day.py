@@ -119,8 +119,9 @@ class Day:
         self.result.verdicts = self.judge.verdicts
         return self.result
 
-    def _tell(self, text: str) -> None:
-        self.result.story.append((self._clock.monotonic() - self._begun, text))
+    def _tell(self, text: str, *, at: float | None = None) -> None:
+        moment = self._clock.monotonic() if at is None else at
+        self.result.story.append((moment - self._begun, text))
 
     def _until(self, holds: Callable[[], object], wanted: str) -> None:
         deadline = self._clock.monotonic() + REST_S
@@ -155,7 +156,7 @@ class Day:
         self._until(lambda: not strike.is_alive(), "the cut was made")
         if kind in (Kind.OFFICE, Kind.PRINTER):
             self._disturbed_at.append(cut.struck_at)
-        self._tell(f"CUT: {kind.told}; {self._book_in_printer()}")
+        self._tell(f"CUT: {kind.told}; {self._book_in_printer()}", at=cut.struck_at)
         self._last_done = None
         self.result.cuts.append(cut)
         back_at = cut.struck_at + outage_s

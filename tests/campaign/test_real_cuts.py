@@ -94,7 +94,7 @@ def _cut(kind: Kind, moment: Moment, printer: Printer = LATE, *, doubt: bool = T
         (_cut(Kind.OFFICE, Moment.BETWEEN), True),
         (_cut(Kind.OFFICE, Moment.LOADING), True),
         (_cut(Kind.OFFICE, Moment.INTENT, PROMPT), True),
-        (_cut(Kind.PRINTER, Moment.REPLY, PROMPT), True),
+        (_cut(Kind.PRINTER, Moment.LOADING, PROMPT), True),
         (_cut(Kind.AGENT, Moment.INK), True),
         (_cut(Kind.AGENT, Moment.LOADING), False),
         (_cut(Kind.AGENT, Moment.LOADING, PROMPT), True),

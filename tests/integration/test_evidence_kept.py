@@ -6,6 +6,7 @@ import pytest
 from bench_line import unspoilt
 from printer_bench import BOOKS, FIRST, SECOND, Step
 
+from agent.drivers.book_printer import RESTART_GRACE_S
 from agent.live import PrinterState
 from agent.queue.states import Phase
 
@@ -87,6 +88,28 @@ def test_an_answer_to_another_question_never_completes_a_page(benches, profile, 
     bench.run(settled(bench))
     assert bench.events()[1:] == ["print-committed", "print-in-doubt", *then]
     assert len(bench.book(BOOKS[FIRST]).passes) == (1 if then else 0)
+
+
+def test_a_doubt_ends_as_soon_as_the_book_that_proves_it_blank_is_taken_out(benches):
+    bench = benches()
+    bench.submit_jobs()
+    taken_out_at = []
+    remove = bench.remove
+
+    def nothing_gets_through():
+        bench.line.block()
+        bench.after(40.0, bench.line.unblock)
+
+    def note_and_remove():
+        taken_out_at.append(bench.time)
+        remove()
+
+    bench.at(Step.COMMIT, nothing_gets_through)
+    bench.remove = note_and_remove
+    bench.run(lambda: taken_out_at and bench.phase() is not Phase.IN_DOUBT)
+    assert bench.events()[1:] == ["print-committed", "print-in-doubt", "job-requeued"]
+    # A person who looks at the book in the hand by then is not asked any more.
+    assert bench.time - taken_out_at[0] < RESTART_GRACE_S / 2
 
 
 def test_a_reply_without_process_ids_is_no_evidence_in_the_next_session(benches):
