@@ -11,20 +11,25 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from agent import disk
 from agent.clock import Clock
 from agent.config import Driver, Settings, Transport
-from agent.crypto.keys import load_station_keys, load_trust
+from agent.crypto.jose import thumbprint
+from agent.crypto.keys import TrustStore, load_station_keys, load_trust
 from agent.crypto.receipts import hash_of_signed
 from agent.drivers.profile import load_profile
 from agent.errors import ConfigurationInvalid, JournalDamaged, PrintAgentError
+from agent.intake import journaled_trust
 from agent.owner import as_owner, give_back
 from agent.page.fonts import check_fonts
 from agent.queue import witness
-from agent.queue.journal import open_reader
+from agent.queue.journal import Reader, open_reader
 from agent.queue.known_time import KnownTime
 from agent.reserve import ROOM_MIN_BYTES
+
+_Told = TypeVar("_Told")
 
 
 class Part(enum.StrEnum):
@@ -165,11 +170,20 @@ def _keys(settings: Settings, _: Clock) -> Iterator[Finding]:
         keys = load_station_keys(settings.keys.station, sealed=settings.keys.sealed)
         told = f"receipts are signed with {keys.signing.kid}"
     trusted = load_trust(settings.authority.trust)
-    yield Finding(Part.KEYS, f"{told}; {len(trusted.keys)} keys of the authority are trusted")
+    trusted = _from_journal(settings, _renewed_trust) or trusted
+    prints = [f"{key.role} {thumbprint(key.jwk)}" for key in trusted.keys.values()]
+    yield Finding(Part.KEYS, f"{told}; trusted of the authority are {', '.join(prints)}")
+
+
+def _renewed_trust(reader: Reader) -> TrustStore | None:
+    """What outranks the file."""
+    return None if reader.station("trust_version") is None else journaled_trust(reader)
 
 
 def _clock(settings: Settings, clock: Clock) -> Iterator[Finding]:
-    time = KnownTime(_known_time(settings))
+    time = KnownTime(
+        _from_journal(settings, lambda reader: reader.value("SELECT value FROM known_time"))
+    )
     now = clock.now()
     time.started(now, clock.monotonic())
     doubt = time.doubt(now)
@@ -179,13 +193,12 @@ def _clock(settings: Settings, clock: Clock) -> Iterator[Finding]:
         yield Finding(Part.CLOCK, doubt, "clock-untrusted")
 
 
-def _known_time(settings: Settings) -> int | None:
-    # What is wrong with the journal was said in its own place.
+def _from_journal(settings: Settings, ask: Callable[[Reader], _Told | None]) -> _Told | None:
+    # What is wrong with the journal is said in its own place.
     with suppress(JournalDamaged, OSError):
         if _exists(settings.journal_path):
             with open_reader(settings.journal_path, station_id=settings.station.id) as reader:
-                known: int | None = reader.value("SELECT value FROM known_time")
-                return known
+                return ask(reader)
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -12,6 +13,7 @@ import pytest
 
 from agent import disk, selftest
 from agent.config import settings_from
+from agent.crypto.jose import thumbprint
 from agent.errors import ConfigurationInvalid, JournalDamaged
 from agent.selftest import Part, examine
 from agent.service import open_journal
@@ -241,6 +243,28 @@ def moved(settings, folder):
         "printers": {"main": {"driver": "virtual"}},
     }
     return settings_from(raw, folder / "station.toml")
+
+
+def test_the_authoritys_keys_can_be_compared_by_telephone_also_renewed_ones(settings, vectors_dir):
+    jwks = json.loads((vectors_dir / "trust.jwks").read_text())
+    every = {f"{key.get('role', 'issuer')} {thumbprint(key)}" for key in jwks["keys"]}
+    assert trusted(settings) == every
+    jwks["keys"] = [key for key in jwks["keys"] if key.get("role") == "root"]
+    journal = make_journal(settings)
+    journal.write(
+        lambda tx: (
+            tx.put("station", "trust_version", value=2),
+            tx.put("station", "trust", value=json.dumps(jwks)),
+            tx.note("renewed"),
+        )
+    )
+    journal.close()
+    assert trusted(settings) == {told for told in every if told.startswith("root")}
+
+
+def trusted(settings):
+    (sentence,) = [each.sentence for each in found(settings) if each.part is Part.KEYS]
+    return set(sentence.partition("trusted of the authority are ")[2].split(", "))
 
 
 def test_sealed_keys_are_the_services_affair(settings, monkeypatch):
