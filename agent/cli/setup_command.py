@@ -112,6 +112,9 @@ def setup(
             )
         say(f"{path}: is there and stays as it is")
     else:
+        if path.parent.is_dir() and not os.access(path.parent, os.W_OK):
+            # Before anything is asked.
+            raise ConfigurationInvalid(f"{path}: this user may not write it; use sudo")
         _write_new(path, _text(_answers(path, given), sealed=sealed))
         say(f"{path}: written; station.toml.example has every other key")
     settings = load_settings(path)

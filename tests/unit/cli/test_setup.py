@@ -153,6 +153,14 @@ def test_where_nobody_answers_the_option_is_named(desk):
     assert not desk.configuration.exists()
 
 
+def test_who_may_not_write_the_configuration_is_told_before_anything_is_asked(desk, monkeypatch):
+    desk.configuration.parent.mkdir()
+    monkeypatch.setattr(os, "access", lambda path, _mode: path != desk.configuration.parent)
+    code, shown, error = desk.setup(typed="sambas-01\n")
+    assert (code, shown) == (1, "")
+    assert error == f"print-agent: {desk.configuration}: this user may not write it; use sudo\n"
+
+
 def test_a_second_setup_changes_nothing_and_shows_the_same_keys(desk):
     desk.setup_given()
     kept = {file: file.read_bytes() for file in desk.folder.rglob("*") if file.is_file()}
