@@ -14,7 +14,7 @@ from agent.errors import DiskFull
 from agent.queue.journal import CHECKPOINT_PAGES, Journal, Operation, Reader
 
 BATCH_MAX = 256  # operations after which a commit waits for no more
-IDLE_CHECKPOINT_S = 1.0  # a checkpoint waits for a moment in which nobody waits
+IDLE_CHECKPOINT_S = 2.0  # a checkpoint waits for a moment in which nobody waits, nor checks the next part of a batch
 IDLE_STEP_S = 10.0  # how often the thread shows that it lives while nothing is written
 
 T = TypeVar("T")

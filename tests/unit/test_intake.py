@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from agent.crypto.keys import TrustStore
 from agent.intake import CHUNK_MESSAGES_MAX, Answer
 from agent.model import TYP_DIRECTIVE, Action
-from agent.queue.group_commit import GroupCommit
+from agent.queue.group_commit import BATCH_MAX, GroupCommit
 from tests.unit.crypto.crypto_samples import (
     ISSUER,
     NOW,
@@ -243,9 +243,9 @@ def test_many_senders_of_one_message_make_one_job(bench: IntakeBench, commits: G
     assert bench.events().count("job-accepted") == 1
 
 
-def test_a_batch_of_a_thousand_costs_a_commit_for_each_chunk(
-    bench: IntakeBench, commits: GroupCommit, monkeypatch: pytest.MonkeyPatch
-):
+@pytest.fixture
+def commit_sizes(bench: IntakeBench, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many operations each commit had."""
     sizes: list[int] = []
     write_many = bench.journal.write_many
 
@@ -254,6 +254,20 @@ def test_a_batch_of_a_thousand_costs_a_commit_for_each_chunk(
         return write_many(operations)
 
     monkeypatch.setattr(bench.journal, "write_many", counted)
+    return sizes
+
+
+def test_a_batch_of_a_thousand_costs_a_commit_for_each_chunk(
+    bench: IntakeBench, commits: GroupCommit, commit_sizes: list[int]
+):
     lines = [bench.order(Action.HOLD, f"job-{number}") for number in range(1_000)]
     assert {answer.status for answer in bench.intake.take_many(lines)} == {201}
-    assert sizes == [CHUNK_MESSAGES_MAX] * 7 + [1_000 - 7 * CHUNK_MESSAGES_MAX]
+    assert commit_sizes == [CHUNK_MESSAGES_MAX] * 7 + [1_000 - 7 * CHUNK_MESSAGES_MAX]
+
+
+def test_what_is_handed_over_together_shares_one_commit(
+    commits: GroupCommit, commit_sizes: list[int]
+):
+    done = commits.submit_many([lambda tx: tx.now] * (BATCH_MAX + 1))
+    assert {future.result() for future in done} == {NOW}
+    assert commit_sizes == [BATCH_MAX + 1]
