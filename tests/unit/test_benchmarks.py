@@ -32,7 +32,7 @@ def test_a_page_costs_no_more_bytes_than_its_ink():
     [
         pytest.param(lambda: journal.measure(printed=4, ended=20, rounds=1), id="journal"),
         pytest.param(lambda: printing.measure(books=3), id="printing"),
-        pytest.param(lambda: idle.measure(jobs=20, settle_s=0.0, seconds=0.2), id="idle"),
+        pytest.param(lambda: idle.measure(jobs=20, settle_s=0.0, seconds=1.5), id="idle"),
     ],
 )
 def test_every_figure_is_measured(figures):
