@@ -171,10 +171,14 @@ class BookPrinter:
 
     def _ask_status(
         self, request: escpos.RealTimeRequest, *, tries: int, timeout_s: float | None = None
-    ) -> escpos.RealTimeStatus:
-        def ask() -> escpos.RealTimeStatus:
+    ) -> tuple[escpos.RealTimeStatus, int]:
+        """The answer, and where it stood in the log."""
+
+        def ask() -> tuple[escpos.RealTimeStatus, int]:
             command, what = escpos.real_time_status(request), f"DLE EOT {request.value}"
-            return self._ask(command, escpos.RealTimeStatus, what=what, timeout_s=timeout_s)
+            return self._ask_in_order(
+                command, escpos.RealTimeStatus, what=what, timeout_s=timeout_s
+            )
 
         for _ in range(tries - 1):
             with suppress(NoAnswer):
@@ -224,10 +228,16 @@ class BookPrinter:
             tries: 1 where what else the printer said meanwhile has to be looked at before it is asked again.
             timeout_s: For one try; None: as long as the profile says.
         """
-        status = self._ask_status(escpos.RealTimeRequest.SLIP, tries=tries, timeout_s=timeout_s)
-        self.slip = escpos.real_time_slip(status, self.profile)
-        self._slips.append(self.slip)
-        return self.slip
+        status, position = self._ask_status(
+            escpos.RealTimeRequest.SLIP, tries=tries, timeout_s=timeout_s
+        )
+        asked = escpos.real_time_slip(status, self.profile)
+        # A book that goes in right behind the answer may be told in the same read: that came later.
+        later = sum(isinstance(said.reply, escpos.AutomaticStatus) for said in self.log[position:])
+        self._slips.insert(len(self._slips) - later, asked)
+        if not later:
+            self.slip = asked
+        return asked
 
     def take_slips(self) -> list[SlipSensors]:
         """Where the book was, each time that a status told it since this was last called: none in between is missed."""
@@ -238,7 +248,7 @@ class BookPrinter:
         """What is wrong with the printer (DLE EOT 2 and 3); works while it is offline."""
         found = escpos.NO_CONDITION
         for request in (escpos.RealTimeRequest.OFFLINE_CAUSE, escpos.RealTimeRequest.ERROR_CAUSE):
-            status = self._ask_status(request, tries=1, timeout_s=timeout_s)
+            status, _ = self._ask_status(request, tries=1, timeout_s=timeout_s)
             found |= escpos.real_time_conditions(request, status)
         self.conditions = found
         return found
