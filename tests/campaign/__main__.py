@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from itertools import count
 from random import Random
+from threading import Event
 
 from tests.campaign.cuts import Kind, Result
 from tests.campaign.day import run
@@ -40,23 +42,37 @@ def _days(first: int, kinds: Sequence[Kind], kills: int) -> Iterator[tuple[int, 
 
 
 def _work(days: Iterator[tuple[int, list[Kind]]], kills: int, workers: int) -> int:
-    begun = time.monotonic()
     results: list[Result] = []
-    with ProcessPoolExecutor(workers) as pool:
-        under_way: set[Future[Result]] = set()
+    if not _play(days, kills, workers, results):
+        return 1
+    print("\n".join(report(results)))
+    print("nothing lost, nothing printed twice")
+    return 0
+
+
+def _play(
+    days: Iterator[tuple[int, list[Kind]]], kills: int, workers: int, results: list[Result]
+) -> bool:
+    """Whether the promises were kept; where they were not, or after Ctrl-C, no further day is begun."""
+    begun = time.monotonic()
+    under_way: set[Future[Result]] = set()
+    ending = Event()
+    # It reaches the workers too, which play the days under way to their end.
+    signal.signal(signal.SIGINT, lambda *_: ending.set())
+    with ProcessPoolExecutor(
+        workers, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)
+    ) as pool:
         for seed, kinds in days:
+            if ending.is_set():
+                print("the days under way are played to their end ...", flush=True)
+                break
             under_way.add(pool.submit(run, seed, kinds))
             if len(under_way) < workers:
                 continue
             done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
             if not _collect(done, results, kills, begun):
-                pool.shutdown(cancel_futures=True)
-                return 1
-        if not _collect(wait(under_way).done, results, kills, begun):
-            return 1
-    print("\n".join(report(results)))
-    print("nothing lost, nothing printed twice")
-    return 0
+                return False
+        return _collect(wait(under_way).done, results, kills, begun)
 
 
 def _collect(done: set[Future[Result]], results: list[Result], kills: int, begun: float) -> bool:

@@ -133,6 +133,7 @@ class Office:
                 stdout=log,
                 stderr=log,
                 cwd=ROOT,
+                start_new_session=True,
             )
 
     def kill_agent(self) -> None:
