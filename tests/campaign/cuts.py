@@ -100,20 +100,17 @@ class Cut:
         return self.by_person and self.alone and self.moment not in self._unprovable()
 
     def _unprovable(self) -> set[Moment]:
-        match self.kind:
-            case Kind.AGENT:
-                found = {Moment.REPLY}  # it died with the process that had taken it
-            case Kind.OFFICE | Kind.PRINTER:
-                found = {Moment.INK, Moment.REPLY}
-            case Kind.CABLE:
-                found = set()
-        if self.printer.counter_kept == "durable":
-            return found
-        # Nothing else proves a blank book after these.
+        found: set[Moment] = set()
+        if self.kind is not Kind.CABLE:
+            found |= {
+                Moment.REPLY
+            }  # it died with the process that had taken it, or the proof with the printer
         if self.kind in (Kind.OFFICE, Kind.PRINTER):
-            found |= {Moment.INTENT}
-        if self.kind is not Kind.OFFICE:
-            found |= {Moment.LOADING}  # unwatched, or the line was lost
+            found |= {Moment.INK}
+        if self.printer.counter_kept != "durable":
+            # Nothing else proves a blank book after a load that nobody watched, or whose line was lost.
+            found |= {Moment.LOADING}
+            found |= {Moment.INTENT} if self.kind in (Kind.OFFICE, Kind.PRINTER) else set()
         return found
 
 

@@ -92,7 +92,7 @@ def _cut(kind: Kind, moment: Moment, printer: Printer = LATE, *, doubt: bool = T
         (_cut(Kind.OFFICE, Moment.INK), False),
         (_cut(Kind.OFFICE, Moment.REPLY), False),
         (_cut(Kind.OFFICE, Moment.BETWEEN), True),
-        (_cut(Kind.OFFICE, Moment.LOADING), True),
+        (_cut(Kind.OFFICE, Moment.LOADING, PROMPT), True),
         (_cut(Kind.OFFICE, Moment.INTENT, PROMPT), True),
         (_cut(Kind.PRINTER, Moment.LOADING, PROMPT), True),
         (_cut(Kind.AGENT, Moment.INK), True),
