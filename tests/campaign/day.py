@@ -172,6 +172,7 @@ class Day:
                 office.kill_agent()
             case Kind.OFFICE if agent_first:
                 office.kill_agent()
+                cut.struck_at = self._clock.monotonic()  # the ink ends here
                 office.striking_hand.power_off(hang_up=True)
             case Kind.OFFICE:
                 office.striking_hand.power_off(hang_up=True)

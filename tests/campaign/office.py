@@ -121,6 +121,8 @@ class Office:
 
     def start_agent(self) -> None:
         """The service manager starts it."""
+        if self.process is not None:
+            self.process.wait()
         program = ["agent"]
         if self.boot > 1 or self._mutation:
             boot = f"boot-{self.boot}" if self.boot > 1 else ""
@@ -137,10 +139,9 @@ class Office:
             )
 
     def kill_agent(self) -> None:
-        """No time to say goodbye."""
+        """No time to say goodbye; what else is cut is cut in the same moment."""
         assert self.process is not None
         self.process.kill()
-        self.process.wait()
 
     def stop_agent(self) -> int:
         """An ordered end; gives the exit code."""
@@ -150,8 +151,9 @@ class Office:
 
     def close(self) -> None:
         """Ends what still runs."""
-        if self.process is not None and self.process.poll() is None:
-            self.kill_agent()
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
         self.striking_hand.close()
         self.hand.quit()
         self.hand.close()
