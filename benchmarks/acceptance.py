@@ -94,8 +94,8 @@ def measure(*, batch: int = BATCH, singles: int = 200, rounds: int = 3) -> Itera
             single.append(_taken(alone, senders, disk))
     cost = median(bare)
     syncs = max(len(each.syncs_s) for each in together)
-    yield _ratio(f"batch of {batch}: CPU a message", cost, together, goal=1.5)
-    yield Figure(f"batch of {batch}: fsyncs in all", syncs, 16, "fsyncs")
+    yield _ratio(f"batch of {batch:,}: CPU a message", cost, together, goal=1.5)
+    yield Figure(f"batch of {batch:,}: fsyncs in all", syncs, 16, "fsyncs")
     yield _ratio(f"{CLIENTS} clients at once: CPU a message", cost, crowd, goal=3.0)
     yield Figure(
         "one at a time: fdatasyncs a message",
