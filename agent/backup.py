@@ -91,17 +91,21 @@ def restore_journal(settings: Settings, source: Path) -> Path | None:
 def _mark_rolled_back(settings: Settings, path: Path) -> None:
     journal, _ = open_journal(settings, clock=SystemClock(), path=path)
 
-    def operation(tx: Transaction) -> None:
-        through = tx.last_receipt_seq
-        begin_anew(tx)
-        attempts.forget_counters(tx)
-        tx.put("station", "rolled_back", value=1)
-        tx.put("station", "restored_through", value=through)
-        tx.receipt("journal-rolled-back", actor=jobs.AGENT, evidence={"restored_through": through})
-
-    journal.write(operation)
+    journal.write(roll_back)
     Witness(journal).close()
     journal.close()
+
+
+def roll_back(tx: Transaction) -> None:
+    """The journal is a restored one from here on: nothing prints before the authority's ``resume``."""
+    through = tx.last_receipt_seq
+    # A copy of a journal that was restored itself, and not resumed, shares no more with the authority than that one did.
+    shared = tx.station("restored_through")
+    begin_anew(tx)
+    attempts.forget_counters(tx)
+    tx.put("station", "rolled_back", value=1)
+    tx.put("station", "restored_through", value=through if shared is None else shared)
+    tx.receipt("journal-rolled-back", actor=jobs.AGENT, evidence={"restored_through": through})
 
 
 def _copy(source: Path, target: Path) -> None:

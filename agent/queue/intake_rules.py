@@ -401,8 +401,12 @@ def _resume(tx: Transaction, directive: Directive) -> None:
 
 
 def begin_anew(tx: Transaction) -> None:
-    """After a restore or a resume: process IDs leap, and what was accepted before prints only into a presented book."""
-    tx.put("station", "process_id", value=int(tx.station("process_id", 0)) + PROCESS_ID_LEAP)
+    """After a restore or a resume: process IDs leap, and what was accepted before prints only into a presented book.
+
+    The same copy may be restored a second time: the seconds between the two times are more than the books printed in them.
+    """
+    leap = PROCESS_ID_LEAP + tx.now % PROCESS_ID_LEAP
+    tx.put("station", "process_id", value=int(tx.station("process_id", 0)) + leap)
     jobs.require_presented_books(tx)
 
 

@@ -73,6 +73,7 @@ class Desk:
         self.transport: SimulatedTransport | None = None
         self.torn: str | None = None  # a book pulled out in the middle of its print
         self.torn_onto: set[str] = set()  # the books that got the rest of such a print
+        self.torn_unseen: set[str] = set()  # those of which the line lost the replies that told it
         self.disturbed_at: list[float] = []  # when something happened to it that can end a print
         self.on_open: Callable[[], None] = lambda: None
         self.on_sent: Callable[[bytes], None] = lambda data: None
@@ -129,6 +130,7 @@ class Desk:
             return  # without flow control nobody keeps what nobody reads
         if self.lose_replies:
             self.lose_replies -= 1
+            self.torn_unseen |= self.torn_onto | {self.torn or ""}
             return
         last = self.incoming[-1][0] if self.incoming else 0.0
         due = max(last, self.world.now + LATENCY_S + self.late_by)

@@ -66,6 +66,7 @@ class Disk:
         self.trouble: Trouble | None = None
         self.sync_failed = False  # in this life of the process
         self.dead = False
+        self.in_flight: _Stored | None = None  # whose last write has not reached the cache
         self._step = step
         self._files: dict[str, _Stored] = {}
         self._vfs = _Vfs(self, name)
@@ -110,6 +111,10 @@ class Disk:
         """The page cache lives on, and owes what it owed; shared memory is rebuilt."""
         self.dead = False
         self.sync_failed = False
+        if self.in_flight is not None:
+            # The process died before the operating system had it.
+            self.in_flight.pending.pop()
+            self.in_flight = None
         if self.trouble is not Trouble.FULL:
             self.trouble = None
         self._drop_volatile()
@@ -118,6 +123,7 @@ class Disk:
         """Only what was synced is sure; of the rest, this draw decides."""
         self.dead = False
         self.sync_failed = False
+        self.in_flight = None
         self.trouble = None
         for name, stored in list(self._files.items()):
             after = self._survives(stored, rng)
@@ -129,6 +135,13 @@ class Disk:
             path.write_bytes(after)
             self._files[name] = _Stored(durable=after)
         self._drop_volatile()
+
+    def replace(self, path: Path, content: bytes) -> None:
+        """Another disk with this one file."""
+        for name in self._files:
+            Path(name).unlink(missing_ok=True)
+        self._files = {str(path): _Stored(durable=bytearray(content))}
+        path.write_bytes(content)
 
     def _drop_volatile(self) -> None:
         for path in self.folder.glob(f"*{VOLATILE}"):
@@ -223,7 +236,9 @@ class _File(apsw.VFSFile):
         kept = bytes(data)
         if not disk.dead:
             self._stored.pending.append(_Pending(offset, kept))
+            disk.in_flight = self._stored
         disk.before(f"write {self._kind}")
+        disk.in_flight = None
         super().xWrite(kept, offset)
 
     def xTruncate(self, newsize: int) -> None:  # noqa: N802 - SQLite's name

@@ -90,6 +90,10 @@ class Doubts:
             self._forget(attempt)
             attempt.reply = attempt.unasked_after_reply = False
 
+    def rolled_back(self) -> None:
+        """Of what was under way, the restored journal knows less than the printer."""
+        self._attempts.clear()
+
     # The line
 
     def _session_begins(self) -> None:
@@ -195,7 +199,10 @@ class Doubts:
     def _weigh(self, attempt: _Attempt) -> None:
         book = self._desk.book(attempt.book)
         answer = self._allowed(attempt)
-        if answer == "completed":
+        if self._desk.torn == attempt.book or attempt.book in self._desk.torn_onto:
+            # A page that a person tore over two books is none that a reply may complete.
+            right = False
+        elif answer == "completed":
             right = pages_on(book) == [self._judge.page(attempt.job, attempt.book)]
         else:
             right = answer == "no ink" and not book.inked()

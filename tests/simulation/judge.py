@@ -9,6 +9,7 @@ import base64
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,6 +58,10 @@ class _Case:
     book: str | None = None
     spoiled: list[str] = field(default_factory=list)
     by_person: bool = False  # a person said what its book is
+    restored: bool = (
+        False  # since then, an earlier journal was put in place of the one that knew it
+    )
+    to_present: bool = False  # accepted before a `resume`, and no book of it presented since
 
 
 class Judge:
@@ -87,6 +92,10 @@ class Judge:
         self._intents: Counter[str] = Counter()
         self._open_since: dict[str, list[tuple[float, float | None]]] = {}
         self._process_id = ""
+        self._process_ids: set[str] = set()
+        self._known: set[str] = set()  # the receipts that the authority has
+        self._rolled_back = False
+        self.forked = False  # the authority has not got the receipt that explains it
 
     def complain(self, sentence: str) -> None:
         """A fault."""
@@ -102,6 +111,11 @@ class Judge:
         """How many jobs have not ended, as far as the authority knows."""
         return sum(case.state not in ENDED for case in self._cases.values())
 
+    def ended(self, job: str) -> str | None:
+        """How a job ended, as far as the authority knows; None where it does not."""
+        state = self._cases[job].state
+        return state if state in ENDED else None
+
     # What senders were told
 
     def issued(self, job: str, books: list[str]) -> None:
@@ -112,12 +126,33 @@ class Judge:
         """A sender saw 200 or 201: from now on the job exists (P1)."""
         self._cases[job].told = True
 
+    def rolled_back(self) -> None:
+        """An earlier journal was put in the place of this one: what nobody had fetched of its chain is lost."""
+        for seq, receipt in self._seen.items():
+            claims = _claims(receipt)
+            if seq > self.head_seq and claims["event"] == "print-committed":
+                self._intents[claims["book"]] += 1
+        self._seen.clear()
+        self.forked = True
+        self._process_id = ""
+        for case in self._cases.values():
+            case.restored = True
+
     # What the station signed
 
     def signed(
-        self, seq: int, receipt: str, books: Mapping[str, Book], now: float
+        self,
+        seq: int,
+        receipt: str,
+        books: Mapping[str, Book],
+        now: float,
+        *,
+        torn_unseen: AbstractSet[str] = frozenset(),
     ) -> dict[str, Any]:
-        """A receipt became durable at this moment, while the books looked like this; gives what it says."""
+        """A receipt became durable at this moment, while the books looked like this; gives what it says.
+
+        ``torn_unseen`` are books that a person took out of a running print while the line lost what tells it.
+        """
         claims = _claims(receipt)
         self._once(seq, receipt)
         number, event, actor = claims.get("book"), claims["event"], claims.get("actor")
@@ -125,7 +160,7 @@ class Judge:
         if event == "job-requeued" and actor == "agent" and book is not None and book.inked():
             self.complain(f"P4: {claims['job']} was requeued as blank, but book {number} has ink")
         if event == "print-completed" and actor == "agent":
-            lied_about = self._claimed_blank[str(number)] > 0
+            lied_about = self._claimed_blank[str(number)] > 0 or number in torn_unseen
             if not lied_about and (
                 book is None or self._whole(book) != [self.page(claims["job"], str(number))]
             ):
@@ -145,36 +180,68 @@ class Judge:
         """The authority got a receipt, in order: the chain must go on where it ended (P6)."""
         claims = _claims(receipt)
         self._once(seq, receipt)
-        if claims["seq"] != self.head_seq + 1 or claims["prev"] != self.head_hash:
+        follows = claims["seq"] == self.head_seq + 1 and claims["prev"] == self.head_hash
+        if not follows and not self.forked:
             self.complain(f"P6: receipt {seq} does not follow receipt {self.head_seq}")
+        if claims["event"] == "journal-resumed":
+            self.forked = False
         self.head_seq, self.head_hash = claims["seq"], hash_of(receipt)
         self.events[claims["event"]] += 1
-        job = claims.get("job")
-        if job is not None:
-            self._follow(self._cases[job], claims)
+        self._known.add(receipt)
+        self._follow(claims)
+
+    def received_of_fork(self, receipt: str) -> None:
+        """One of the receipts between the restored journal's end and its ``resume``: fetched before that is read on."""
+        if receipt not in self._known:
+            self._known.add(receipt)
+            self._follow(_claims(receipt))
+
+    @staticmethod
+    def forked_after(receipt: str) -> int | None:
+        """Behind which receipt a fork may lie that this one explains."""
+        claims = _claims(receipt)
+        if claims["event"] != "journal-resumed":
+            return None
+        return int(claims["evidence"]["forked_after"] or 0)
 
     def _once(self, seq: int, receipt: str) -> None:
         if self._seen.setdefault(seq, receipt) != receipt:
             self.complain(f"P6: receipt {seq} was signed twice, with two contents")
 
-    def _follow(self, case: _Case, claims: Mapping[str, Any]) -> None:
+    def _follow(self, claims: Mapping[str, Any]) -> None:
         event = claims["event"]
+        if event in ("journal-rolled-back", "journal-resumed"):
+            self._rolled_back = event == "journal-rolled-back"
+            for case in self._cases.values():
+                case.to_present |= self._rolled_back
+        if "job" in claims:
+            self._follow_job(self._cases[claims["job"]], claims)
+
+    def _follow_job(self, case: _Case, claims: Mapping[str, Any]) -> None:
+        event = claims["event"]
+        if event in ("book-presented", "job-accepted"):
+            case.to_present = event == "job-accepted" and self._rolled_back
         case.accepted |= event == "job-accepted"
         case.state = claims.get("state", case.state)
         case.book = claims.get("book", case.book)
         if str(claims.get("actor", "")).startswith("technician:"):
             case.by_person |= event in ("print-completed", "print-verified", "job-requeued")
-        if event == "book-spoiled":
+        if event == "book-spoiled" and case.book not in case.spoiled:
             case.spoiled.append(str(case.book))
         if event == "print-committed":
             self._commit(case, claims)
 
     def _commit(self, case: _Case, claims: Mapping[str, Any]) -> None:
         self._intents[str(claims["book"])] += 1
+        if self._rolled_back or case.to_present:
+            self.complain(
+                f"P2: {claims['job']} of a restored journal was printed before `resume`, or into a book that nobody presented"
+            )
         text = claims["evidence"]["process_id"]
-        if text <= self._process_id:
+        if text <= self._process_id or text in self._process_ids:
             self.complain(f"process ID {text!r} came after {self._process_id!r}")
         self._process_id = text
+        self._process_ids.add(text)
         expected = case.books[len(case.spoiled)] if len(case.spoiled) < len(case.books) else None
         if claims["book"] != expected:
             self.complain(
@@ -242,9 +309,11 @@ class Judge:
     def _judge_case(
         self, job: str, case: _Case, books: Mapping[str, Book], shown: Mapping[str, str]
     ) -> None:
-        if case.told and not case.accepted:
+        if case.told and not case.accepted and not case.restored:
             self.complain(f"P1: {job} was answered as accepted, and no receipt says so")
         if case.accepted and job not in shown:
+            if case.restored:
+                return
             self.complain(f"P1: {job} was accepted and is gone")
             return
         if not case.accepted:
@@ -266,6 +335,8 @@ class Judge:
         counting = [number for number in inked if number not in case.spoiled]
         if len(counting) > 1 and not lies:
             self.complain(f"P2: {job} is on the books {counting}, none of them spoiled")
+        if case.restored:
+            return  # its end may be known to nobody but those who looked at its books
         if state in ("canceled", "aborted") and counting and not case.by_person and not lies:
             self.complain(f"P2: {job} is {state}, and book {counting[0]} bears it")
         if state == "completed" and not case.by_person and not counting:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+from collections.abc import Mapping
 from functools import cache, lru_cache
 from typing import Any
 
@@ -13,8 +14,9 @@ from joserfc.jwk import OKPKey
 from PIL import Image
 
 from agent.authority.issuer import _complete, _seal
+from agent.drivers.virtual.book import Book
 from agent.model import TYP_AUTHORIZATION, TYP_DIRECTIVE, TYP_DOCUMENT, base64url
-from tests.simulation.judge import Judge
+from tests.simulation.judge import Judge, pages_on
 from tests.simulation.life import AUTHORITY, KEYS, STATION, Life
 from tests.simulation.world import EPOCH, World
 
@@ -108,15 +110,19 @@ class CentralServer:
     Args:
         world: Time.
         judge: Told what the station answered and what it signed.
+        books: What somebody finds who looks at the books in the office.
         jobs: How many authorizations there are at once.
     """
 
-    def __init__(self, world: World, judge: Judge, *, jobs: int) -> None:
+    def __init__(self, world: World, judge: Judge, books: Mapping[str, Book], *, jobs: int) -> None:
         self.world = world
         self.judge = judge
         self.life: Life | None = None
         self._seq = self._jobs = 0
         self._jobs_at_once = jobs
+        self._books = books
+        self._signed: dict[str, bytes] = {}
+        self._resume_at: float | None = None
         self._release_at: dict[str, float] = {}
         self.unsent: dict[str, bytes] = {}
         for _ in range(jobs):
@@ -134,7 +140,7 @@ class CentralServer:
         name = job_id(self._jobs)
         books = [book_number(self._jobs, entry) for entry in range(rng.choice((1, 1, 2, 3)))]
         self.judge.issued(name, books)
-        self.unsent[name] = authorization(
+        self._signed[name] = self.unsent[name] = authorization(
             self._jobs,
             self._seq,
             books,
@@ -146,7 +152,30 @@ class CentralServer:
     @property
     def at_rest(self) -> bool:
         """Everything was sent."""
-        return not self.unsent and not self._release_at
+        return not self.unsent and not self._release_at and self._resume_at is None
+
+    def rolled_back(self) -> None:
+        """The station tells of an earlier journal: all that has not ended is sent again, then it may resume."""
+        self._resume_at = self.world.now + self.world.people.uniform(5.0, 60.0)
+        self.unsent = {
+            name: message
+            for name, message in self._signed.items()
+            if name in self.unsent or not self.judge.ended(name)
+        }
+        self._order = list(self.unsent)
+
+    def _resume(self) -> None:
+        """By its own receipts and by the books in the office (docs/manual/backup.md)."""
+        for name in self._signed:
+            self._release_at.setdefault(name, self.world.now)
+            if self.judge.ended(name) in ("canceled", "aborted"):
+                self._issue({"action": "revoke", "job": name, "reason": "as before"})
+        whole = {job for book in self._books.values() for job, _ in pages_on(book)}
+        known = {name for name in self._signed if self.judge.ended(name) == "completed"}
+        about = {"through": self.judge.head_seq, "head": self.judge.head_hash}
+        printed = sorted(whole & self._signed.keys() | known)
+        if self._issue({"action": "resume", **about, "printed": printed}):
+            self._resume_at = None
 
     def _send(self) -> None:
         rng = self.world.people
@@ -156,6 +185,8 @@ class CentralServer:
         if rng.random() < 0.25:
             self._direct()
         self._release()
+        if self._resume_at is not None and self._resume_at < self.world.now:
+            self._resume()
         if self._wants_more():
             self._order.append(self._authorize())
         if not self._order:
@@ -219,7 +250,7 @@ class CentralServer:
     def _fetch(self) -> None:
         rng = self.world.people
         self.world.later(rng.uniform(0.5, 8.0), self._fetch)
-        if self.life is None:
+        if self.life is None or self._resume_at is not None:
             return
         self.fetch(self.life)
         if self.judge.head_seq > self.acknowledged and rng.random() < 0.3:
@@ -233,7 +264,17 @@ class CentralServer:
             )
 
     def fetch(self, life: Life) -> None:
-        """Takes what is new of the chain."""
-        journal = life.journal
-        for seq, text in journal.receipts_after(life.commits.read(), self.judge.head_seq, 1000):
+        """Takes what is new of the chain; after a restore, first what leads to the receipt that explains the fork."""
+        journal, reader = life.journal, life.commits.read()
+        new = list(journal.receipts_after(reader, self.judge.head_seq, 1000))
+        if self.judge.forked:
+            resumed = next((at for at in new if self.judge.forked_after(at[1]) is not None), None)
+            if resumed is None:
+                return
+            forked_after = self.judge.forked_after(resumed[1]) or 0
+            for seq, text in journal.receipts_after(reader, forked_after, 1000):
+                if seq < resumed[0]:
+                    self.judge.received_of_fork(text)
+            new = [at for at in new if at[0] >= resumed[0]]
+        for seq, text in new:
             self.judge.received(seq, text)

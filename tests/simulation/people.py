@@ -6,7 +6,7 @@ from agent.drivers.virtual.model import Book, BookPlace
 from agent.live import PrinterReason, Situation
 from agent.queue import acts
 from agent.queue.jobs import Job
-from agent.queue.states import STOPPED, Phase
+from agent.queue.states import PAGE_IN_PRINTER, STOPPED, Phase
 from tests.simulation.desk import Desk
 from tests.simulation.judge import pages_on
 from tests.simulation.life import Life
@@ -42,6 +42,9 @@ class People:
         self.world = world
         self.desk = desk
         self.life: Life | None = None
+        self.restored = (
+            False  # since an earlier journal was put in place everybody looks at a book first
+        )
         self._away_since: float | None = None
         world.later(1.0, self._operator)
         world.later(1.5, self._technician)
@@ -65,16 +68,19 @@ class People:
             return
         if PrinterReason.MEDIA_NEEDED in view.reasons and view.job is not None:
             job = self.life.job(view.job)
-            if job is not None:
+            if job is not None and self._fit(job):
                 self.desk.insert(job.book)
         elif view.presented is None and view.situation is Situation.READY:
             self._scan_next()
 
     def _scan_next(self) -> None:
         assert self.life is not None
-        waiting = [job for job in self.life.jobs() if job.phase is Phase.WAITING]
+        waiting = [job for job in self.life.jobs() if job.phase is Phase.WAITING and self._fit(job)]
         if waiting and (self.life.office.book_check or self._must_scan(waiting[0])):
             self.life.present(self.world.people.choice(waiting).book)
+
+    def _fit(self, job: Job) -> bool:
+        return not self.restored or not self.desk.book(job.book).inked()
 
     def _must_scan(self, job: Job) -> bool:
         assert self.life is not None
@@ -116,7 +122,12 @@ class People:
                 life.act(
                     lambda tx, job=job: acts.release(tx, job.id, actor=TECHNICIAN, reason=None)
                 )
-            elif job.phase is Phase.WAITING and self.desk.book(job.book).inked():
+            elif (
+                job.phase
+                in ((Phase.WAITING, *PAGE_IN_PRINTER) if self.restored else (Phase.WAITING,))
+                and self.desk.book(job.book).inked()
+                and self.desk.printer.book is not self.desk.book(job.book)
+            ):
                 # A blank that is no blank: no one puts it in.
                 life.resolve(job, acts.Outcome.SPOILED, job.book, actor=TECHNICIAN)
 

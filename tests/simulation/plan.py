@@ -35,6 +35,7 @@ class Mishap(enum.Enum):
     DISK_SYNC = "a sync fails and its data are lost"
     DISK_READ = "a read from the disk fails"
     CLOCK = "the clock jumps"
+    RESTORE = "the PC's disk is lost, and an earlier copy of the journal is put in place"
 
 
 # A run is about power cuts; what else happens makes them harder.
@@ -62,6 +63,7 @@ _WEIGHTS: dict[Mishap, int] = {
     Mishap.DISK_SYNC: 2,
     Mishap.DISK_READ: 1,
     Mishap.CLOCK: 1,
+    Mishap.RESTORE: 1,
 }
 CUTS = frozenset({Mishap.OFFICE, Mishap.PC, Mishap.AGENT, Mishap.BOTH, Mishap.PRINTER})
 _WAYS = (5, 20, 60, 240)  # points between two mishaps, on average: a book takes about 150

@@ -16,16 +16,18 @@ from unittest.mock import patch
 
 import apsw
 
+from agent.backup import roll_back
+from agent.crypto.receipts import ReceiptSigner
 from agent.drivers import book_printer
 from agent.errors import DiskFull, JournalDamaged
-from agent.queue.journal import Journal, Reader, Recorded
+from agent.queue.journal import Journal, Reader, Recorded, open_for_reading
 from agent.queue.states import PAGE_IN_PRINTER, Phase, state_of
 from agent.verification import _Examination
 from tests.simulation.desk import Desk
 from tests.simulation.disk import Disk, Trouble
 from tests.simulation.doubts import Doubts
 from tests.simulation.judge import Judge
-from tests.simulation.life import AUTHORITY, STATION, Life, trust_of
+from tests.simulation.life import AUTHORITY, KEYS, STATION, Life, trust_of
 from tests.simulation.office_authority import TRUST, CentralServer
 from tests.simulation.people import People
 from tests.simulation.plan import CUTS, Fault, Mishap, Plan
@@ -39,6 +41,8 @@ from tests.simulation.world import (
 )
 
 RESTARTS_S = (0.05, 0.3, 2.5)  # the service manager's pause, or the PC's start
+RESTORED_AFTER_S = 30.0  # nobody is back at work sooner with another disk
+BACKUP_EVERY_S = 40.0
 TICK_EVERY = 4  # seconds; the service does it each second
 CHUNK_BYTES = 64  # a small page, too, is loaded in many chunks
 REST_S = 2_000.0  # after the last mishap everything must come to rest within this time
@@ -106,7 +110,7 @@ class _Run:
         self.judge = Judge(STATION)
         self.doubts = Doubts(plan.office, self.desk, self.judge)
         self.people = People(self.world, self.desk)
-        self.server = CentralServer(self.world, self.judge, jobs=plan.office.jobs)
+        self.server = CentralServer(self.world, self.judge, self.desk.books, jobs=plan.office.jobs)
         self.world.on_fault = self._strike
         self.life: Life | None = None
         self._starting = False
@@ -118,6 +122,10 @@ class _Run:
         self.cuts = self.lives = 0
         self.world.later(1.0, self._second)
         self.world.later(7.0, self._tidy)
+        self._backup: bytes | None = None
+        self._restoring = False
+        if any(fault.mishap is Mishap.RESTORE for fault in plan.faults):
+            self.world.later(BACKUP_EVERY_S, self._back_up)
 
     def _disk_point(self, what: str) -> None:
         self.world.point(f"disk: {what}")
@@ -210,7 +218,13 @@ class _Run:
             self.doubts.journaled(event.kind, event.job, self.world.now)
             return
         for found, text in journal.receipts_after(journal.read(), event.seq - 1, 1):
-            claims = self.judge.signed(found, text, self.desk.books, self.world.now)
+            claims = self.judge.signed(
+                found,
+                text,
+                self.desk.books,
+                self.world.now,
+                torn_unseen=self.desk.torn_unseen,
+            )
             self.doubts.signed(claims, self.world.now)
             self.world.tell(
                 " ".join(str(claims[name]) for name in ("event", "job", "book") if name in claims)
@@ -265,6 +279,12 @@ class _Run:
                     self.life.worker.stop()
             case Mishap.CLOCK:
                 self._clock_jumps(rng)
+            case Mishap.RESTORE:
+                if self._backup is not None and not self.plan.office.hostile:
+                    self._restoring = True
+                    self._restart_s = RESTORED_AFTER_S
+                    self.desk.disturbed()
+                    self._pc_off(rng)
             case _ if mishap in _DISK_TROUBLE:
                 self.disk.trouble = _DISK_TROUBLE[mishap]
                 self.world.later(rng.uniform(0.1, 20.0), self._disk_recovers)
@@ -356,8 +376,42 @@ class _Run:
     def _power_returns(self, rng: Random) -> None:
         self.disk.power_failed(rng)
         self.clock.booted_at = self.world.now
+        if self._restoring:
+            self._restoring = False
+            self._restore()
         if rng.random() < 0.1:
             self._clock_jumps(rng)
+
+    # Backups
+
+    def _back_up(self) -> None:
+        """What `journal backup` copies."""
+        self.world.later(BACKUP_EVERY_S, self._back_up)
+        if self.life is not None and not self.disk.in_trouble:
+            reading = open_for_reading(self.path, vfs=self.disk.name)
+            self._backup = reading.serialize("main")
+            reading.close()
+
+    def _restore(self) -> None:
+        """What `journal restore` does, beside the journal and renamed at last: it is there whole or not at all."""
+        assert self._backup is not None
+        fresh = self.path.with_name("restoring.db")
+        fresh.write_bytes(self._backup)
+        journal = Journal.open(
+            fresh,
+            signer=ReceiptSigner(KEYS.signing),
+            station_id=STATION,
+            authority_id=AUTHORITY,
+            clock=self.clock,
+            vfs=apsw.vfs_names()[0],
+        )
+        journal.write(roll_back)
+        journal.close()
+        self.disk.replace(self.path, fresh.read_bytes())
+        fresh.unlink()
+        self.people.restored = True
+        for one in (self.judge, self.doubts, self.server):
+            one.rolled_back()
 
     def _clock_jumps(self, rng: Random) -> None:
         if not self.judge.head_seq:

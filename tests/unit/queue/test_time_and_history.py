@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 
+from agent.backup import roll_back
 from agent.crypto.receipts import ChainVerifier, public_keys
 from agent.drivers.book_printer import CounterReading
 from agent.drivers.profile import load_profile
@@ -251,7 +252,32 @@ def test_process_ids_leap_so_that_no_lost_one_comes_again(bench):
     bench.direct(Action.RESUME, job=None)
     bench.authorize("job-2", "C0000002")
     bench.bring_to(Phase.COMMITTED, "job-2")
-    assert bench.receipts()[-1]["evidence"]["process_id"] == process_id_text(1_000_002)
+    assert bench.receipts()[-1]["evidence"]["process_id"] == process_id_text(
+        1_000_002 + NOW % 1_000_000
+    )
+
+
+def test_one_copy_restored_twice_gives_process_ids_that_do_not_meet(tmp_path):
+    """A reply to an attempt after the first restore, still held by a printer, answers none after the second."""
+    found = []
+    for later in (0, 60):
+        (tmp_path / str(later)).mkdir()
+        bench = IntakeBench(tmp_path / str(later))
+        bench.clock.time += later
+        bench.write(roll_back)
+        found.append(bench.read().station("process_id"))
+        bench.close()
+    assert found[1] - found[0] == 60
+
+
+def test_a_copy_of_a_restored_journal_knows_what_it_shares_with_the_authority(bench):
+    bench.authorize()
+    shared = bench.receipts()[-1]["seq"]
+    bench.write(roll_back)
+    bench.write(roll_back)
+    bench.direct(Action.RESUME, job=None, through=100, head=FOREIGN_HEAD)
+    resumed = [row for row in bench.receipts() if row["event"] == "journal-resumed"][-1]
+    assert resumed["evidence"]["forked_after"] == shared
 
 
 # A printer that went on without this journal
