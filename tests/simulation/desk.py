@@ -197,6 +197,7 @@ class Desk:
         """A person puts a book in."""
         if self.printer.book is None:
             if self.torn is not None and self.printer.printing:
+                self.disturbed()
                 self.torn_onto |= {self.torn, number}
             self.torn = None
             self.on_load_disturbed()

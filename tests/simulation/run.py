@@ -20,6 +20,7 @@ from agent.backup import roll_back
 from agent.crypto.receipts import ReceiptSigner
 from agent.drivers import book_printer
 from agent.errors import DiskFull, JournalDamaged
+from agent.live import Situation
 from agent.queue.journal import Journal, Reader, Recorded, open_for_reading
 from agent.queue.states import PAGE_IN_PRINTER, Phase, state_of
 from agent.verification import _Examination
@@ -346,8 +347,10 @@ class _Run:
         """Any book while no page is on its way; else only that page's: whoever is asked looks at the number."""
         jobs = [] if self.life is None else self.life.jobs()
         asked = [job.book for job in jobs if job.phase in PAGE_IN_PRINTER]
-        if self.life is None and self.desk.printer.printing:
-            # A page waits for the book that was pulled out of it, and nobody is there to cancel that.
+        view = None if self.life is None else self.life.view
+        unwatched = view is None or view.situation is Situation.RECONCILING
+        if unwatched and self.desk.printer.printing:
+            # A page waits for the book that was pulled out of it; nobody cancels that before its time is up.
             self.desk.torn_onto.add(number)
         self.desk.insert(asked[0] if asked else number)
 
