@@ -503,8 +503,14 @@ class PrinterWorker:
         return job.id
 
     def _forget_presented(self) -> None:
-        self._presented = None
+        presented, self._presented = self._presented, None
         self.board.change(self.name, presented=None)
+        if presented is None:
+            return
+        job = jobs.find(self.journal.read(), presented.job)
+        if job is not None and job.phase is Phase.SELECTED and job.printer == self.name:
+            # It was not its turn yet: its book may be presented again.
+            self.journal.write(lambda tx: attempts.take_back(tx, job.id))
 
     # One attempt
 

@@ -73,7 +73,9 @@ class Desk:
         self.transport: SimulatedTransport | None = None
         self.torn: str | None = None  # a book pulled out in the middle of its print
         self.torn_onto: set[str] = set()  # the books that got the rest of such a print
-        self.torn_unseen: set[str] = set()  # those of which the line lost the replies that told it
+        self.torn_unseen: set[str] = (
+            set()
+        )  # those of which nobody alive knows: the replies that told it are lost
         self.disturbed_at: list[float] = []  # when something happened to it that can end a print
         self.on_open: Callable[[], None] = lambda: None
         self.on_sent: Callable[[bytes], None] = lambda data: None
@@ -130,7 +132,7 @@ class Desk:
             return  # without flow control nobody keeps what nobody reads
         if self.lose_replies:
             self.lose_replies -= 1
-            self.torn_unseen |= self.torn_onto | {self.torn or ""}
+            self._torn_unseen()
             return
         last = self.incoming[-1][0] if self.incoming else 0.0
         due = max(last, self.world.now + LATENCY_S + self.late_by)
@@ -138,6 +140,9 @@ class Desk:
         if self.double_replies and said[:1] == b"\x37":
             self.double_replies -= 1
             self.incoming.append((due, said))
+
+    def _torn_unseen(self) -> None:
+        self.torn_unseen |= self.torn_onto | {self.torn or ""}
 
     @property
     def reachable(self) -> bool:
@@ -177,6 +182,7 @@ class Desk:
     def process_gone(self) -> None:
         """Nobody has the line open: what the kernel had for the printer may still go out."""
         self.transport = None
+        self._torn_unseen()
         if not self.office.holds_replies:
             self.incoming.clear()
 

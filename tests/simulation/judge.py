@@ -157,7 +157,10 @@ class Judge:
         self._once(seq, receipt)
         number, event, actor = claims.get("book"), claims["event"], claims.get("actor")
         book = None if number is None else books.get(number)
-        if event == "job-requeued" and actor == "agent" and book is not None and book.inked():
+        blank = (
+            event == "job-requeued" and actor == "agent" and not self._claimed_blank[str(number)]
+        )
+        if blank and book is not None and book.inked():
             self.complain(f"P4: {claims['job']} was requeued as blank, but book {number} has ink")
         if event == "print-completed" and actor == "agent":
             lied_about = self._claimed_blank[str(number)] > 0 or number in torn_unseen

@@ -18,6 +18,7 @@ from agent.reconcile import Reconciliation
 from agent.watch import Watch
 from agent.worker import PrinterWorker
 from tests.simulation import disk
+from tests.simulation import run as simulated
 from tests.simulation.plan import Mishap
 
 Patches = Callable[[ExitStack], None]
@@ -190,6 +191,13 @@ def _pc_restart_forgotten(stack: ExitStack) -> None:
     stack.enter_context(patch.object(attempts, "cut_off", lambda tx, attempt: attempt))
 
 
+def _restored_unnoticed(stack: ExitStack) -> None:
+    def only_tell(tx: Transaction) -> None:
+        tx.receipt("journal-rolled-back", actor="agent")
+
+    stack.enter_context(patch.object(simulated, "roll_back", only_tell))
+
+
 _KILLS = (Mishap.AGENT, Mishap.OFFICE)
 MUTATIONS = (
     Mutation("the intent after the commit", _intent_after_commit, _KILLS, at="commit on the line"),
@@ -237,6 +245,7 @@ MUTATIONS = (
     Mutation(
         "a failed sync retried", _failed_sync_retried, (Mishap.DISK_SYNC, Mishap.PC, Mishap.OFFICE)
     ),
+    Mutation("a restored journal that prints at once", _restored_unnoticed, (Mishap.RESTORE,)),
     # These three only doubt more than CONTRACT 4.1 lets them.
     Mutation(
         "a held reply thrown away", _held_replies_thrown_away, (Mishap.AGENT,), at="the printer"
