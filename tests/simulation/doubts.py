@@ -20,6 +20,7 @@ from tests.simulation.plan import Mishap, Office
 
 DOUBT_STANDS = "doubt-stands"
 LOAD = "load"
+_NO_BOOK = 0x60  # in the third byte of an automatic status: no paper at either sensor
 _OUTCOMES = frozenset(
     {"print-completed", "print-verified", "print-failed", "book-spoiled", "job-requeued"}
 )
@@ -45,6 +46,10 @@ class _Attempt:
     own_session: bool = True
     reply: bool = False
     unasked_after_reply: bool = False
+    left: bool = False
+    another_book: bool = (
+        False  # one left and one came in before the reply: P4 outranks the rows of 4.1
+    )
     read: bool = False
     unasked_after_reading: bool = False
 
@@ -89,6 +94,7 @@ class Doubts:
             attempt.restarted_with = attempt.restarted_with or boot
             self._forget(attempt)
             attempt.reply = attempt.unasked_after_reply = False
+            attempt.left = attempt.another_book = False
 
     def rolled_back(self) -> None:
         """Of what was under way, the restored journal knows less than the printer."""
@@ -141,6 +147,10 @@ class Doubts:
         self._unclaimed.clear()
 
     def _learn(self, attempt: _Attempt, reply: escpos.Reply, *, unasked: bool) -> None:
+        if isinstance(reply, escpos.AutomaticStatus) and attempt.process_id and not attempt.reply:
+            sensors = reply.status[2] & _NO_BOOK
+            attempt.another_book |= attempt.left and not sensors
+            attempt.left |= sensors == _NO_BOOK
         match reply:
             case escpos.ProcessIdReply():
                 attempt.reply |= reply.text == attempt.process_id
@@ -221,6 +231,8 @@ class Doubts:
         counter = attempt.printer.counter if here and self._has_process_ids else None
         exact = counter == attempt.counter + attempt.rows
         fell_back = counter is not None and counter < attempt.counter and kept != "durable"
+        if attempt.another_book:
+            return None
         memory_kept = attempt.unasked_after_reply or (exact and kept == "lost")
         if attempt.reply and memory_kept and (counter is None or exact or fell_back):
             return "completed"
