@@ -492,6 +492,7 @@ class PrinterWorker:
                 ) from error
 
         job = self.journal.write(operation)
+        self._forget_presented()
         book_in = False
         if self._session_now is not None:
             self._session_now.take_slips()  # what was before the number was presented counts nothing for it

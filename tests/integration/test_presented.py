@@ -149,6 +149,24 @@ def test_another_number_clears_the_page_of_the_first(technician):
     assert bench.events()[-1] == "book-presented"
 
 
+def test_two_numbers_presented_at_once_leave_the_first_one_s_job_to_be_presented_again(technician):
+    bench = technician.bench
+
+    def story():
+        yield technician.ready
+        answers = [bench.present(number) for number in (FIRST_BOOK, SECOND_BOOK)]
+        yield lambda: all(answer.done() for answer in answers)
+        yield partial(technician.loaded, SECOND)
+        bench.insert(SECOND_BOOK)
+        yield lambda: bench.phase(SECOND) is Phase.COMPLETED
+        bench.remove()
+        assert bench.phase() is Phase.WAITING
+        yield from technician.prints(FIRST_BOOK, FIRST)
+
+    bench.play(story())
+    assert bench.phase() is Phase.COMPLETED
+
+
 def test_a_number_is_refused_where_it_means_nothing_and_while_it_could_do_harm(technician):
     bench = technician.bench
 
