@@ -19,6 +19,7 @@ from tests.simulation.judge import Judge, pages_on
 from tests.simulation.plan import Mishap, Office
 
 DOUBT_STANDS = "doubt-stands"
+PAGE_CLEARED = "page-cleared"
 LOAD = "load"
 _NO_BOOK = 0x60  # in the third byte of an automatic status: no paper at either sensor
 _OUTCOMES = frozenset(
@@ -180,6 +181,8 @@ class Doubts:
             self._attempts[job] = _Attempt(
                 job, printer, now, printer.counter, self._boot, disturbed=disturbed
             )
+        elif kind == PAGE_CLEARED:
+            self._attempts.pop(job or "", None)
         elif kind == DOUBT_STANDS:
             attempt = self._attempts.pop(job or "", None)
             if attempt is not None and attempt.doubted:
