@@ -135,9 +135,19 @@ class Reconciliation:
                 if self._completes(said.reply, texts):
                     return
             left = deadline - self.worker.clock.monotonic()
-            if left <= 0:
+            if left <= 0 or self._ended_waiting():
                 return
             self.session.pump(min(left, PRINTING_POLL_S))
+
+    def _ended_waiting(self) -> bool:
+        """A printer that waits for a book would put the rest of the page on the next one: it is told to wait no more."""
+        try:
+            if not self.session.ask_slip(tries=1).waiting:
+                return False
+        except NoAnswer:
+            return False  # it may be busy, and is asked again
+        self.session.cancel_waiting()
+        return True
 
     def _completes(self, reply: escpos.Reply, texts: set[str]) -> bool:
         if self.profile.fence is Fence.PAPER_SENSOR:

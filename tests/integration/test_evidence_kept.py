@@ -148,3 +148,19 @@ def test_a_stop_in_a_doubt_keeps_the_next_start_from_taking_a_new_status_for_an_
     bench.hands_full = False
     bench.run(settled(bench))
     assert bench.phase() is Phase.IN_DOUBT
+
+
+@pytest.mark.parametrize("profile", ["page-slip", "column-slip"])
+def test_a_book_put_in_for_one_that_was_pulled_out_while_no_agent_ran_stays_blank(benches, profile):
+    bench = benches(profile)
+    bench.submit_jobs(FIRST)
+    bench.run(lambda: Step.PRINTING in bench.reached)
+    bench.hands_full = True
+    bench.remove()
+    bench.start_agent()
+    other = bench.book("OTHER0001")
+    # Within the time in which the first page might still be printing.
+    bench.after(3.0, lambda: bench.printer.insert_book(other, bench.time))
+    bench.run(lambda: bench.phase() is Phase.IN_DOUBT, seconds=300.0)
+    bench.run(bench.passed(bench.profile.page_seconds), seconds=300.0)
+    assert not other.inked()
