@@ -62,6 +62,9 @@ class Reconciliation:
         self._journal_errors(unfinished)
         self._await_completion(unfinished)
         identity = self.worker.identity = self._clear_and_identify()
+        # Now that it is known who said it, what was said counts, also if this session breaks off.
+        for attempt in attempts.unfinished(self.worker.journal.read(), self.worker.name):
+            self._watch(attempt, identity)
         self.worker.unclaimed = []
         reading = self.session.read_counter()
         counter = None if reading is None else reading.value

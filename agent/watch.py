@@ -55,9 +55,9 @@ class Watch:
         return self.attempt.process_id is not None
 
     def follow(self, session: BookPrinter, *, since: int) -> None:
-        """From this place in the session's log on, what is said counts for this attempt."""
-        self._session = session
-        self._position = since
+        """From this place in the session's log on, what is said counts for this attempt; once for each session."""
+        if self._session is not session:
+            self._session, self._position = session, since
 
     def session_ended(self) -> None:
         """Takes what was said up to the end; without process IDs and serial numbers nothing outlives the session."""

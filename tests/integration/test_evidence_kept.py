@@ -164,3 +164,25 @@ def test_a_book_put_in_for_one_that_was_pulled_out_while_no_agent_ran_stays_blan
     bench.run(lambda: bench.phase() is Phase.IN_DOUBT, seconds=300.0)
     bench.run(bench.passed(bench.profile.page_seconds), seconds=300.0)
     assert not other.inked()
+
+
+def test_what_proves_a_page_outlives_a_reconciliation_that_broke_off(benches):
+    bench = benches(make={"completion_moment": "ejected"})
+    bench.submit_jobs(FIRST)
+    bench.run(lambda: Step.PRINTING in bench.reached)
+    bench.hands_full = True
+
+    def cable_out_at_the_counter(reply):
+        if not (reply[:1] == b"_" and reply[1:-1].isdigit()):
+            return unspoilt(reply)
+        # By now the reply, the ejection and the serial number were heard; the book leaves unseen.
+        bench.line.spoil = unspoilt
+        bench.line.pull()
+        bench.remove()
+        bench.after(3.0, bench.line.plug)
+        return []
+
+    bench.line.spoil = cable_out_at_the_counter
+    bench.start_agent()
+    bench.run(lambda: bench.phase() is Phase.COMPLETED)
+    assert bench.line.spoil is unspoilt
