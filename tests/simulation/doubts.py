@@ -148,6 +148,9 @@ class Doubts:
         self._unclaimed.clear()
 
     def _learn(self, attempt: _Attempt, reply: escpos.Reply, *, unasked: bool) -> None:
+        if isinstance(reply, escpos.AutomaticStatus) and not attempt.process_id:
+            # It may tell of a book that was in and out again before the load began: the agent notes it of the load.
+            attempt.disturbed = True
         if isinstance(reply, escpos.AutomaticStatus) and attempt.process_id and not attempt.reply:
             sensors = reply.status[2] & _NO_BOOK
             attempt.another_book |= attempt.left and not sensors
