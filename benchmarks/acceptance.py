@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -129,19 +130,21 @@ def _taken(
     count: int | None = None,
 ) -> Taken:
     """Hands messages to a new station, from another process, so that only the station's work is counted."""
-    with (
-        TemporaryDirectory() as folder,
-        mock.patch.object(journal, "checked_vfs", return_value=VFS),
-        serving(Path(folder)) as client,
-    ):
-        # Now the senders' process is there, and the journal's thread has just written: its next idle moment is far.
-        senders.submit(_send, client.path, authorizations(1), 1).result()
-        disk.seconds.clear()
-        before = _processor_s()
-        sent: Future[list[float]] = senders.submit(_send, client.path, bodies, clients)
-        answers_s = sent.result()
-        spent_s = _processor_s() - before
-        syncs_s = list(disk.seconds)
+    with TemporaryDirectory() as folder:
+        with (
+            mock.patch.object(journal, "checked_vfs", return_value=VFS),
+            serving(Path(folder)) as client,
+        ):
+            # Now the senders' process is there, and the journal's thread has just written: its next idle moment is far.
+            senders.submit(_send, client.path, authorizations(1), 1).result()
+            disk.seconds.clear()
+            before = _processor_s()
+            sent: Future[list[float]] = senders.submit(_send, client.path, bodies, clients)
+            answers_s = sent.result()
+            spent_s = _processor_s() - before
+            syncs_s = list(disk.seconds)
+        # The connections of threads that ended are closed while their files are still there.
+        gc.collect()
     return Taken(spent_s / (count or len(bodies)), syncs_s, answers_s)
 
 
