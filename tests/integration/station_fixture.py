@@ -77,14 +77,21 @@ def serving(
     folder: Path, *, printer: str = ABSENT, clock: Any = None, listen: str | None = None
 ) -> Iterator[Client]:
     """The service in this process, over its real socket."""
-    settings = load_settings(prepare(folder, printer, listen=listen))
+    with serving_station(prepare(folder, printer, listen=listen), clock=clock) as (_, client):
+        yield client
+
+
+@contextlib.contextmanager
+def serving_station(configuration: Path, *, clock: Any = None) -> Iterator[tuple[Service, Client]]:
+    """The same of any configuration, with a way into the service."""
+    settings = load_settings(configuration)
     with hold_state_directory(settings):
         service = Service(settings, clock=clock)
         service.start()
         client = Client(settings.http.socket)
         await_healthy(client)
         try:
-            yield client
+            yield service, client
         finally:
             service.stop()
         assert service.failure is None

@@ -23,17 +23,15 @@ from paho.mqtt.enums import CallbackAPIVersion
 from station_fixture import (
     ABSENT,
     VECTORS,
-    await_healthy,
     eventually,
     index,
     prepare,
+    serving_station,
     start_process,
 )
 
 from agent.cli.client import Client
-from agent.config import load_settings
 from agent.crypto import jose
-from agent.service import Service, hold_state_directory
 
 BROKER = Path("/usr/sbin/mosquitto")
 FIRST, SECOND, BAD = "valid-mononym", "valid-hyphen", "signature-flipped"
@@ -135,22 +133,16 @@ def central(broker):
     central.close()
 
 
-@contextlib.contextmanager
 def station(folder: Path, table: str):
     """The service in this process, with `[mqtt]`."""
+    return serving_station(configured(folder, table))
+
+
+def configured(folder: Path, table: str) -> Path:
+    """A configuration with that table."""
     path = prepare(folder, ABSENT)
     path.write_text(path.read_text() + table)
-    settings = load_settings(path)
-    with hold_state_directory(settings):
-        service = Service(settings)
-        service.start()
-        client = Client(settings.http.socket)
-        await_healthy(client)
-        try:
-            yield service, client
-        finally:
-            service.stop()
-    assert service.failure is None
+    return path
 
 
 def chain(client: Client) -> list[str]:
@@ -268,9 +260,7 @@ def test_a_broker_that_went_away_is_a_condition_and_no_receipt_is_missing_after(
 
 
 def test_a_killed_station_is_told_by_its_will(tmp_path, broker, central):
-    path = prepare(tmp_path, ABSENT)
-    path.write_text(path.read_text() + broker.table())
-    process = start_process(path)
+    process = start_process(configured(tmp_path, broker.table()))
     try:
         eventually(lambda: central.online)
     finally:
@@ -367,12 +357,10 @@ def test_with_tls_a_client_certificate_and_a_password(tmp_path):
 )
 @pytest.mark.parametrize("key", ["ca", "password_file", "cert"])
 def test_a_file_that_cannot_be_used_is_one_clear_line(tmp_path, key, file, told):
-    path = prepare(tmp_path, ABSENT)
-    (tmp_path / "s/wrong").write_bytes(b"\xff no certificate\n")
     keys = f'{key} = "{file}"\n' + (f'key = "{file}"\n' if key == "cert" else "")
-    path.write_text(
-        path.read_text() + f'\n[mqtt]\nurl = "mqtts://127.0.0.1:1"\nusername = "a"\n{keys}'
-    )
+    table = f'\n[mqtt]\nurl = "mqtts://127.0.0.1:1"\nusername = "a"\n{keys}'
+    path = configured(tmp_path, table)
+    (tmp_path / "s/wrong").write_bytes(b"\xff no certificate\n")
     process = start_process(path)
     assert process.wait(60) == 1
     (line,) = (tmp_path / "log").read_text().splitlines()
