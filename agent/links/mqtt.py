@@ -13,7 +13,6 @@ import logging
 import ssl
 import threading
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -301,13 +300,11 @@ class MqttLink:
         sent = under_way[-1][1] if under_way else self._delivered
         room = connection.window - len(under_way)
         if room > 0 and sent < self._station.journal.head.seq:
-            for seq, text in self._receipts_after(sent, room):
+            reader = self._station.commits.read()
+            for seq, text in self._station.journal.receipts_after(reader, sent, room):
                 told = connection.client.publish(f"{self._topic}/receipts", text, AT_LEAST_ONCE)
                 under_way.append((told.mid, seq))
         return bool(under_way)
-
-    def _receipts_after(self, seq: int, limit: int) -> Iterator[tuple[int, str]]:
-        return iter(self._station.journal.receipts_after(self._station.commits.read(), seq, limit))
 
     def _tell_status(self, connection: _Connection) -> None:
         now = self._clock.monotonic()
