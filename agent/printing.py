@@ -59,10 +59,10 @@ class Printing:
             reconciliation.conclude(self.watch, why=str(unproven))
 
     def _commit(self) -> None:
-        """Step 4."""
-        self.session.pump(0)
+        """Step 4; it is asked once more where the book is: writing the intent took the disk its time."""
+        asked = self.session.check_same_printer_still()
         left = self.worker.track_book(self.session)
-        if left or self.session.slip is None or not self.session.slip.book_in:
+        if left or not asked.book_in or self.session.slip is None or not self.session.slip.book_in:
             # Another one may be in now. Without any it would wait, and ink whatever book is put in next.
             raise _Unproven("the book left the printer before the commit was sent")
         if self.session.conditions & FAULTS:

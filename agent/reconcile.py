@@ -352,6 +352,7 @@ class Reconciliation:
 
         A job that is proven blank keeps its place: its page is loaded again.
         """
+        out = False
         while (
             watch.decide() is Decision.IN_DOUBT
             and self.profile.counter
@@ -363,6 +364,8 @@ class Reconciliation:
             if out:
                 break
         if watch.decide() is Decision.IN_DOUBT:
+            if self.worker.stopping and self.profile.counter and not out:
+                raise PrinterFault("the agent stops, and the book was not taken out yet")
             self._doubt(
                 watch,
                 why="a book was put in while the page was being loaded, and nothing proves that it is blank: look at it",

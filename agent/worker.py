@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 
 from agent.clock import Clock
 from agent.composer import ComposedPage, DocumentGone
-from agent.drivers.book_printer import POLL_S, BookPrinter, Said
+from agent.drivers.book_printer import POLL_S, BookPrinter, CounterReading, Said
 from agent.drivers.escpos import FAULTS, Condition
 from agent.drivers.profile import Profile
 from agent.drivers.transport import Transport
@@ -637,8 +637,8 @@ class PrinterWorker:
     def _load(self, session: BookPrinter, job: Job, page: ComposedPage) -> Attempt | None:
         """Step 1; gives nothing where the job left the printer in doubt."""
         while True:
-            self._ask_book_out(session, job)
-            attempt = self._begin_load(session, job)
+            reading = self._read_counter_without_book(session, job)
+            attempt = self._begin_load(job, counter=None if reading is None else reading.value)
             watch = self._watches[attempt.id] = Watch(attempt, self.profile)
             watch.follow(session, since=len(session.log))
             try:
@@ -650,9 +650,15 @@ class PrinterWorker:
             if not self._clear_broken_load(session, watch):
                 return None
 
-    def _begin_load(self, session: BookPrinter, job: Job) -> Attempt:
-        reading = session.read_counter()
-        counter = None if reading is None else reading.value
+    def _read_counter_without_book(self, session: BookPrinter, job: Job) -> CounterReading | None:
+        """The counter that the load is held against; read again where a book went in meanwhile."""
+        while True:
+            self._ask_book_out(session, job)
+            reading = session.read_counter()
+            if self._book_out(session):
+                return reading
+
+    def _begin_load(self, job: Job, *, counter: int | None) -> Attempt:
         self.board.change(
             self.name,
             situation=Situation.READY,

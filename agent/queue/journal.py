@@ -169,16 +169,14 @@ class Transaction(Reader):
     def put(self, table: str, key: Any, **columns: Any) -> None:
         """Inserts or updates one row of a projection table."""
         name = TABLES[table]
-        names = ", ".join([name, *columns])
-        marks = ", ".join("?" * (len(columns) + 1))
-        known = self._connection.execute(f"SELECT 1 FROM {table} WHERE {name} = ?", (key,)).get  # noqa: S608 - names of our own
-        if known is None:
+        updates = ", ".join(f"{column} = ?" for column in columns)
+        sql = f"UPDATE {table} SET {updates} WHERE {name} = ?"  # noqa: S608 - names of our own
+        self._connection.execute(sql, (*columns.values(), key))
+        if not self._connection.changes():
+            names = ", ".join([name, *columns])
+            marks = ", ".join("?" * (len(columns) + 1))
             sql = f"INSERT INTO {table} ({names}) VALUES ({marks})"  # noqa: S608 - names of our own
             self._connection.execute(sql, (key, *columns.values()))
-        else:
-            updates = ", ".join(f"{column} = ?" for column in columns)
-            sql = f"UPDATE {table} SET {updates} WHERE {name} = ?"  # noqa: S608 - names of our own
-            self._connection.execute(sql, (*columns.values(), key))
         self._changes.append([table, key, columns])
 
     def drop(self, table: str, key: Any) -> None:

@@ -183,7 +183,7 @@ PAGE_SLIP = """
                                 open   clear  ident  load   fence  book   intent commit inking reply  after
 writes_block                    prints prints prints prints prints prints again  again  late   late   late
 writes_are_one_byte             prints prints prints prints prints prints prints prints prints prints prints
-commit_is_cut                   prints prints prints prints prints prints doubt  doubt  late   late   late
+commit_is_cut                   prints prints prints prints prints prints again  doubt  late   late   late
 replies_are_late                prints prints prints late   late   late   late   late   late   late   late
 replies_take_seconds            prints prints prints prints prints prints prints prints prints prints prints
 reply_is_lost                   prints prints prints prints prints prints prints prints prints doubt  late
@@ -204,7 +204,7 @@ cover_is_opened                 prints prints prints prints prints prints failed
 book_is_pulled                  prints prints prints prints prints prints doubt  doubt  doubt  prints late
 book_is_swapped                 prints prints prints prints prints prints again  again  doubt  prints prints
 book_is_early                   prints prints prints prints prints prints prints prints prints prints prints
-printer_is_silent               prints prints prints prints prints prints doubt  doubt  doubt  doubt  late
+printer_is_silent               prints prints prints prints prints prints again  doubt  doubt  doubt  late
 xoff_stays                      prints prints prints prints prints prints again  again  late   late   late
 """
 # Without process IDs, serial number and counters there is less evidence: what was "late" or "again" is a doubt.

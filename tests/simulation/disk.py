@@ -49,6 +49,13 @@ class _Stored:
     durable: bytearray | None = None  # None: there is no such file after a cut
     pending: list[_Pending] = field(default_factory=list)
     created: bool = False  # since the last sync of its directory
+    forgotten: bool = False  # a failed sync: reads show what no later sync writes
+
+    @property
+    def safe(self) -> bool:
+        """Whether a cut takes nothing from it."""
+        unsure = self.durable is None or self.created or self.forgotten
+        return not unsure and not self.pending
 
 
 class Disk:
@@ -66,6 +73,7 @@ class Disk:
         self.trouble: Trouble | None = None
         self.sync_failed = False  # in this life of the process
         self.dead = False
+        self.at_work = False  # SQLite waits for it
         self.in_flight: _Stored | None = None  # whose last write has not reached the cache
         self._step = step
         self._files: dict[str, _Stored] = {}
@@ -94,7 +102,11 @@ class Disk:
         """A point at which the power may fail; nothing works after it has."""
         if self.dead:
             raise apsw.IOError("the process is dead")
-        self._step(what)
+        self.at_work = True
+        try:
+            self._step(what)
+        finally:
+            self.at_work = False
 
     @property
     def in_trouble(self) -> bool:
@@ -126,6 +138,8 @@ class Disk:
         self.in_flight = None
         self.trouble = None
         for name, stored in list(self._files.items()):
+            if stored.safe:
+                continue
             after = self._survives(stored, rng)
             path = Path(name)
             if after is None:
@@ -153,7 +167,7 @@ class Disk:
             return None
         if stored.durable is None and not stored.created:
             return None
-        content = bytearray(stored.durable or b"")
+        content = bytearray() if stored.durable is None else stored.durable
         for pending in stored.pending:
             match rng.choice(("kept", "dropped", "torn")):
                 case "kept":
@@ -254,6 +268,7 @@ class _File(apsw.VFSFile):
             # The pages are marked clean: no later sync writes them again, though reads still show them.
             # It is told once: a second sync would succeed and write nothing.
             stored.pending.clear()
+            stored.forgotten = True
             disk.trouble = None
             disk.sync_failed = True
             raise apsw.IOError("simulated EIO on sync")

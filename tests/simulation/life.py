@@ -172,6 +172,7 @@ class Life:
         observe: Callable[[Journal, Recorded], None],
     ) -> None:
         self.world = world
+        self.disk = disk
         self.office = world.plan.office
         self.journal = Journal.open(
             path,
@@ -239,8 +240,10 @@ class Life:
     def jobs(self) -> list[Job]:
         """The jobs that have not ended, and the newest."""
         if self._jobs is None:
-            rows = self.commits.read().rows(_OPEN_JOBS, (NEWEST,))
-            self._jobs = [jobs.from_row(row) for row in rows]
+            # People read by the writer's connection, which need not read its own pages again; within a write by the other.
+            busy = self.disk.at_work
+            reader = self.commits.read() if busy else Reader(self.journal.connection)
+            self._jobs = [jobs.from_row(row) for row in reader.rows(_OPEN_JOBS, (NEWEST,))]
         return self._jobs
 
     def job(self, job_id: str) -> Job | None:

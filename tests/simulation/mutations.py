@@ -131,7 +131,11 @@ def _reply_without_memory(stack: ExitStack) -> None:
 
 def _loaded_with_book_in(stack: ExitStack) -> None:
     stack.enter_context(
-        patch.object(PrinterWorker, "_ask_book_out", lambda self, session, job: None)
+        patch.object(
+            PrinterWorker,
+            "_read_counter_without_book",
+            lambda self, session, job: session.read_counter(),
+        )
     )
     stack.enter_context(patch.object(BookPrinter, "_refuse_book", lambda self: None))
 

@@ -167,8 +167,10 @@ class CentralServer:
     def _resume(self) -> None:
         """By its own receipts and by the books in the office (docs/manual/backup.md)."""
         for name in self._signed:
-            self._release_at.setdefault(name, self.world.now)
-            if self.judge.ended(name) in ("canceled", "aborted"):
+            ended = self.judge.ended(name)
+            if not ended:
+                self._release_at.setdefault(name, self.world.now)
+            elif ended in ("canceled", "aborted"):
                 self._issue({"action": "revoke", "job": name, "reason": "as before"})
         whole = {job for book in self._books.values() for job, _ in pages_on(book)}
         known = {name for name in self._signed if self.judge.ended(name) == "completed"}

@@ -66,7 +66,9 @@ _WEIGHTS: dict[Mishap, int] = {
     Mishap.RESTORE: 1,
 }
 CUTS = frozenset({Mishap.OFFICE, Mishap.PC, Mishap.AGENT, Mishap.BOTH, Mishap.PRINTER})
-_WAYS = (5, 20, 60, 240)  # points between two mishaps, on average: a book takes about 150
+_WAYS = (3, 10, 30, 120)  # points between two mishaps, on average: a book takes about 90
+# Half of all points are writes to the WAL, a dozen a commit and much alike: in a long run each counts so much of one.
+_WAL_WRITE = 0.125
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +113,16 @@ class Office:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One run, whole: the same plan gives the same run."""
+    """One run, whole: the same plan gives the same run.
+
+    Attributes:
+        wal_write: How much of a point a write to the WAL counts.
+    """
 
     seed: int
     office: Office
     faults: tuple[Fault, ...]
+    wal_write: float = 1.0
 
     @property
     def cuts(self) -> int:
@@ -159,4 +166,4 @@ def random_plan(seed: int, *, cuts: int, only: Sequence[Mishap] = (), **office: 
     for mishap in mishaps:
         after = 1 + int(rng.expovariate(1 / rng.choice(_WAYS)))
         faults.append(Fault(mishap, after, rng.getrandbits(32)))
-    return Plan(seed, fitted, tuple(faults))
+    return Plan(seed, fitted, tuple(faults), _WAL_WRITE)

@@ -12,15 +12,20 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from random import Random
+from typing import Any
 from unittest.mock import patch
 
 import apsw
 
+from agent import intake
 from agent.backup import roll_back
+from agent.crypto.documents import open_documents
+from agent.crypto.keys import StationKeys
 from agent.crypto.receipts import ReceiptSigner
 from agent.drivers import book_printer
 from agent.errors import DiskFull, JournalDamaged
 from agent.live import Situation
+from agent.model import Authorization, BookEntry
 from agent.queue.journal import Journal, Reader, Recorded, open_for_reading
 from agent.queue.states import PAGE_IN_PRINTER, Phase, state_of
 from agent.verification import _Examination
@@ -44,11 +49,23 @@ from tests.simulation.world import (
 RESTARTS_S = (0.05, 0.3, 2.5)  # the service manager's pause, or the PC's start
 RESTORED_AFTER_S = 30.0  # nobody is back at work sooner with another disk
 BACKUP_EVERY_S = 40.0
+TIDY_RATE = 0.6  # checkpoints a second, where the agent lives so long
 TICK_EVERY = 4  # seconds; the service does it each second
 CHUNK_BYTES = 64  # a small page, too, is loaded in many chunks
 REST_S = 2_000.0  # after the last mishap everything must come to rest within this time
 MEMORY = Path("/dev/shm")  # a folder in memory, where the machine has one
 _names = count()
+
+
+_opened: set[tuple[BookEntry, ...]] = set()
+
+
+def _open_once(authorization: Authorization, keys: StationKeys, **how: Any) -> None:
+    """The intake's look into the documents, which all runs share: one look at each is enough."""
+    if authorization.books not in _opened:
+        open_documents(authorization, keys, **how)
+        _opened.add(authorization.books)
+
 
 _DISK_TROUBLE = {
     Mishap.DISK_FULL: Trouble.FULL,
@@ -96,7 +113,8 @@ def _folder() -> Iterator[Path]:
 def run(plan: Plan) -> Result:
     """Plays a plan to its end; the same plan gives the same result."""
     chunks = patch.object(book_printer, "WRITE_CHUNK_BYTES", CHUNK_BYTES)
-    with _folder() as folder, chunks:
+    documents = patch.object(intake, "open_documents", _open_once)
+    with _folder() as folder, chunks, documents:
         return _Run(plan, folder).play()
 
 
@@ -201,7 +219,10 @@ class _Run:
             self._power_returns(power)
         else:
             self.disk.process_died()
-        self.world.advance_to(self.world.now + self._restart_s)
+        full = (
+            self.disk.trouble is Trouble.FULL
+        )  # it ends at once; it need not do so twenty times a second
+        self.world.advance_to(self.world.now + (RESTARTS_S[-1] if full else self._restart_s))
 
     def _bury(self) -> None:
         """Frees what the operating system frees of a dead process."""
@@ -218,7 +239,7 @@ class _Run:
         if event.seq is None:
             self.doubts.journaled(event.kind, event.job, self.world.now)
             return
-        for found, text in journal.receipts_after(journal.read(), event.seq - 1, 1):
+        for found, text in journal.receipts_after(Reader(journal.connection), event.seq - 1, 1):
             claims = self.judge.signed(
                 found,
                 text,
@@ -251,7 +272,7 @@ class _Run:
         return self.server.at_rest and all(job.ended for job in self.life.jobs())
 
     def _tidy(self) -> None:
-        self.world.later(self.world.people.uniform(3.0, 20.0), self._tidy)
+        self.world.later(self.world.people.expovariate(TIDY_RATE), self._tidy)
         if self.life is not None:
             self.life.commits.tidy()
 

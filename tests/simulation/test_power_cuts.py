@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, product
 
 import pytest
 
+from tests.simulation.doubts import LOAD, Doubts
 from tests.simulation.exhaustive import exhaustive_plans, single_faults
 from tests.simulation.mutations import MUTATIONS, Mutation
-from tests.simulation.plan import Office, random_plan
+from tests.simulation.plan import Fault, Mishap, Office, Plan, random_plan
 from tests.simulation.run import run
 from tests.simulation.shrink import shrink, told
 
@@ -30,6 +31,47 @@ def test_a_cut_at_any_point_of_a_short_run() -> None:
         result = run(plan)
         if result.verdicts:
             pytest.fail(told(result))
+
+
+@pytest.mark.parametrize("line", [Mishap.CABLE, Mishap.REPLY_LATE, Mishap.REPLY_LOST])
+@pytest.mark.parametrize("profile", ["page-slip", "column-slip"])
+def test_a_book_swapped_while_the_intent_is_written_is_not_printed_on(
+    profile: str, line: Mishap
+) -> None:
+    """Although the line loses or delays what the printer says of it by itself."""
+    office = Office(profile=profile, jobs=2)
+    places = run(Plan(1, office, ())).places
+    committed = places.index("commit on the line") + 1
+    synced = max(at for at in range(committed) if places[at - 1] == "disk: sync WAL")
+    for at, draw in product(range(synced - 12, synced), range(3)):
+        result = run(Plan(1, office, (Fault(line, at, draw), Fault(Mishap.SWAP, 1, draw))))
+        assert not result.verdicts, told(result)
+
+
+def test_a_stop_while_a_book_is_in_the_way_of_a_load_asks_nobody_yet() -> None:
+    """The next start sees the book leave, and needs no person."""
+    office = Office(jobs=2)
+    committed = run(Plan(1, office, ())).places.index("commit on the line")
+    for at, stop in product(range(committed - 130, committed - 100, 6), (1, 6, 25)):
+        result = run(Plan(1, office, (Fault(Mishap.EARLY, at, 1), Fault(Mishap.STOP, stop, 2))))
+        assert not result.verdicts, told(result)
+
+
+def test_no_load_begins_with_a_book_in_while_the_printer_is_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    noted = Doubts.journaled
+    with_book: list[float] = []
+
+    def journaled(self: Doubts, kind: str, job: str | None, now: float) -> None:
+        if kind == LOAD and self._desk.printer.book is not None:
+            with_book.append(now)
+        noted(self, kind, job, now)
+
+    monkeypatch.setattr(Doubts, "journaled", journaled)
+    for plan in single_faults(Office(jobs=1), [Mishap.EARLY], at="write to the line"):
+        run(plan)
+        assert not with_book
 
 
 def test_the_same_plan_gives_the_same_run() -> None:

@@ -10,6 +10,8 @@ from random import Random
 from tests.simulation.plan import Fault, Plan
 
 EPOCH = 1_790_000_000  # the wall clock when a run begins
+INFINITY = float("inf")
+WAL_WRITE = "disk: write WAL"
 POINTS_MAX = 150_000  # a run that needs more goes round in circles
 
 
@@ -51,7 +53,7 @@ class World:
         self.machine_due: Callable[[], float | None] = lambda: None
         self.machine_moves: Callable[[], None] = lambda: None
         self._faults = list(reversed(plan.faults))
-        self._left = self._faults[-1].after if self._faults else 0
+        self._left: float = self._faults[-1].after if self._faults else 0
         self._planned: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
         self._acting = False
@@ -79,7 +81,7 @@ class World:
             raise RunOver
         if not self._faults:
             return
-        self._left -= 1
+        self._left -= self.plan.wal_write if where == WAL_WRITE else 1.0
         if self._left > 0:
             return
         fault = self._faults.pop()
@@ -96,21 +98,23 @@ class World:
 
     def next_act_at(self) -> float:
         """When somebody does something next."""
-        return self._planned[0][0] if self._planned else float("inf")
+        return self._planned[0][0] if self._planned else INFINITY
 
     def advance_to(self, moment: float) -> None:
         """Lets everything happen that is due until then, in order."""
         while True:
             machine = self.machine_due()
-            act_at = self.next_act_at()
-            following = act_at if machine is None else min(machine, act_at)
-            if following > moment:
-                break
-            self.now = max(self.now, following)
+            act_at = self._planned[0][0] if self._planned else INFINITY
             if machine is not None and machine <= act_at:
+                if machine > moment:
+                    break
+                self.now = max(self.now, machine)
                 self.point("the printer at work")
                 self.machine_moves()
                 continue
+            if act_at > moment:
+                break
+            self.now = max(self.now, act_at)
             act = heapq.heappop(self._planned)[2]
             self._acting = True
             try:

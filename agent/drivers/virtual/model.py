@@ -194,10 +194,12 @@ class VirtualPrinter:
         """When something happens next by itself; None while it waits for bytes or people."""
         if not self.powered:
             return None
-        due = [at for at in (self._mechanics.due, self._command_due()) if at is not None]
-        if self._now < self._accepts_at:
-            due.append(self._accepts_at)
-        return min(due, default=None)
+        due, command_due = self._mechanics.due, self._command_due()
+        if due is None or (command_due is not None and command_due < due):
+            due = command_due
+        if self._now < self._accepts_at and (due is None or self._accepts_at < due):
+            due = self._accepts_at
+        return due
 
     def take_output(self, limit: int | None = None) -> bytes:
         """Whole replies that are due, oldest first, until the limit's size is reached."""
