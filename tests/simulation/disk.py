@@ -3,6 +3,9 @@
 What SQLite reads is what it wrote (the page cache). What is durable is kept beside it. At a power cut
 every write since the file's last sync is kept, dropped or torn, each on its own, whatever came after it.
 
+Over it works SQLite's checksum VFS, as over a real disk (``checksums_over``); the journal's witness, a file beside it that
+is not SQLite's, is written through ``Disk`` too.
+
 Modelled: writes reordered over the whole time since a sync, sectors of 512 bytes that tear, truncations and
 deletions that come undone, a new WAL that is gone because its directory was never synced, a full disk,
 errors of read and write, and a failed sync after which the cache forgets what it owed (fsyncgate).
@@ -12,15 +15,19 @@ Not modelled: bits that rot, a drive that lies about a sync, another process tha
 from __future__ import annotations
 
 import enum
+import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import apsw
+import apsw.sqlite_extra
 
+CHECKED = "cksmvfs"
 SECTOR_BYTES = 512
 VOLATILE = "-shm"  # shared memory: no promise rests on it, a cut empties it
 
@@ -50,6 +57,15 @@ class _Stored:
     pending: list[_Pending] = field(default_factory=list)
     created: bool = False  # since the last sync of its directory
     forgotten: bool = False  # a failed sync: reads show what no later sync writes
+
+    def synced(self) -> None:
+        """All that was written is durable."""
+        content = bytearray() if self.durable is None else self.durable
+        for pending in self.pending:
+            _apply(content, pending)
+        self.durable = content
+        self.pending.clear()
+        self.created = False
 
     @property
     def safe(self) -> bool:
@@ -85,6 +101,15 @@ class Disk:
         path.touch()
         self._files[str(path)] = _Stored(durable=bytearray())
         return path
+
+    @contextmanager
+    def unwatched(self) -> Iterator[None]:
+        """Nothing goes wrong meanwhile."""
+        step, self._step = self._step, lambda what: None
+        try:
+            yield
+        finally:
+            self._step = step
 
     def forget(self) -> None:
         """Unregisters the VFS and removes the files."""
@@ -150,12 +175,20 @@ class Disk:
             self._files[name] = _Stored(durable=after)
         self._drop_volatile()
 
-    def replace(self, path: Path, content: bytes) -> None:
-        """Another disk with this one file."""
+    def take(self, path: Path) -> bytes:
+        """The content of a file, which is no more on this disk."""
+        content = path.read_bytes()
+        path.unlink()
+        del self._files[str(path)]
+        return content
+
+    def replace(self, files: Mapping[Path, bytes]) -> None:
+        """Another disk with these files."""
         for name in self._files:
             Path(name).unlink(missing_ok=True)
-        self._files = {str(path): _Stored(durable=bytearray(content))}
-        path.write_bytes(content)
+        self._files = {str(path): _Stored(durable=bytearray(files[path])) for path in files}
+        for path, content in files.items():
+            path.write_bytes(content)
 
     def _drop_volatile(self) -> None:
         for path in self.folder.glob(f"*{VOLATILE}"):
@@ -177,6 +210,70 @@ class Disk:
                 case _:
                     pass
         return content
+
+
+@contextmanager
+def checksums_over(disk: Disk) -> Iterator[None]:
+    """The checksum VFS of this process works over this disk, and over the operating system's again at the end."""
+    default = apsw.vfs_names()[0]
+    _put_checksums_over(disk.name, default)
+    try:
+        yield
+    finally:
+        _put_checksums_over(default, default)
+
+
+def _put_checksums_over(vfs: str, default: str) -> None:
+    memory = apsw.Connection(":memory:", vfs=default)
+    if CHECKED in apsw.vfs_names():
+        apsw.unregister_vfs(CHECKED)  # it asks for its base only when it is new
+    apsw.set_default_vfs(vfs)
+    apsw.sqlite_extra.load(memory, "cksumvfs")
+    apsw.set_default_vfs(default)
+    memory.close()
+
+
+class WitnessFile:
+    """The calls of the operating system with which the witness is written, on a simulated disk.
+
+    A record is shorter than a sector: at a cut the last one that was synced is there, or any that was written since.
+    """
+
+    O_WRONLY, O_CREAT, O_CLOEXEC = os.O_WRONLY, os.O_CREAT, os.O_CLOEXEC
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+        self._open: dict[int, str] = {}
+
+    def open(self, path: Path, flags: int, mode: int) -> int:
+        disk = self._disk
+        disk.before("open witness")
+        if not path.exists():
+            disk.stored(str(path)).created = True
+        descriptor = os.open(path, flags, mode)
+        self._open[descriptor] = str(path)
+        return descriptor
+
+    def pwrite(self, descriptor: int, data: bytes, offset: int) -> int:
+        disk = self._disk
+        disk.before("write witness")
+        if disk.fails(Trouble.FULL):
+            raise OSError(errno.ENOSPC, "simulated")
+        disk.stored(self._open[descriptor]).pending.append(_Pending(offset, data))
+        return os.pwrite(descriptor, data, offset)
+
+    def fsync(self, descriptor: int) -> None:
+        self._disk.before("sync witness")
+        self._disk.stored(self._open[descriptor]).synced()
+
+    def close(self, descriptor: int) -> None:
+        os.close(descriptor)
+        del self._open[descriptor]
+
+    def process_died(self) -> None:
+        """The operating system closes what a dead process had open."""
+        for descriptor in list(self._open):
+            self.close(descriptor)
 
 
 def _apply(content: bytearray, pending: _Pending) -> None:
@@ -228,12 +325,22 @@ class _File(apsw.VFSFile):
         self._disk = disk
         self._path = name.filename() if isinstance(name, apsw.URIFilename) else str(name)
         self._kind = _kind(self._path)
+        self._reads_only = bool(flags[0] & apsw.SQLITE_OPEN_READONLY)
         fresh = not os.path.exists(self._path)
         super().__init__(base, name, flags)
         if fresh:
             stored = disk.stored(self._path)
             stored.created = True
         self._stored = disk.stored(self._path)
+
+    def xLock(self, level: int) -> None:  # noqa: N802 - SQLite's name
+        try:
+            super().xLock(level)
+        except apsw.IOError:
+            if not self._reads_only:
+                raise
+            # The last one to leave tries to lock it; SQLite expects that a reader may not.
+            raise apsw.BusyError("opened for reading") from None
 
     def xRead(self, amount: int, offset: int) -> bytes:  # noqa: N802 - SQLite's name
         if self._disk.dead or self._disk.fails(Trouble.READ):
@@ -272,13 +379,8 @@ class _File(apsw.VFSFile):
             disk.trouble = None
             disk.sync_failed = True
             raise apsw.IOError("simulated EIO on sync")
-        content = bytearray() if stored.durable is None else stored.durable
-        for pending in stored.pending:
-            _apply(content, pending)
-        stored.durable = content
-        stored.pending.clear()
         # SQLite syncs the directory with a new WAL's first sync.
-        stored.created = False
+        stored.synced()
 
 
 def _kind(path: str) -> str:

@@ -17,21 +17,21 @@ import apsw
 from agent.clock import Clock
 from agent.composer import ComposedPage
 from agent.crypto.keys import StationKeys, TrustStore
-from agent.crypto.receipts import ReceiptSigner
+from agent.crypto.receipts import ReceiptSigner, hash_of_signed
 from agent.drivers.escpos import encode_page
 from agent.drivers.profile import Profile, load_profile
 from agent.errors import DiskFull, PrintAgentError, RequestRefused
 from agent.intake import Intake
 from agent.live import Board, PrinterView, Situation
 from agent.model import Raster
-from agent.queue import acts, attempts, intake_rules, jobs, start
+from agent.queue import acts, attempts, intake_rules, jobs, start, witness
 from agent.queue.group_commit import GroupCommit
 from agent.queue.jobs import Job
 from agent.queue.journal import Journal, Operation, Reader, Recorded, Transaction
 from agent.queue.states import PAGE_IN_PRINTER
 from agent.worker import PrinterWorker, WorkerSettings
 from tests.simulation.desk import PAGE_HEIGHT, PAGE_WIDTH, Desk
-from tests.simulation.disk import Disk
+from tests.simulation.disk import CHECKED, Disk
 from tests.simulation.plan import Office
 from tests.simulation.world import AgentDied, World
 
@@ -174,13 +174,14 @@ class Life:
         self.world = world
         self.disk = disk
         self.office = world.plan.office
+        witness.check(path, hash_of_signed)
         self.journal = Journal.open(
             path,
             signer=ReceiptSigner(KEYS.signing),
             station_id=STATION,
             authority_id=AUTHORITY,
             clock=clock,
-            vfs=disk.name,
+            vfs=CHECKED,
         )
         self._jobs: list[Job] | None = None  # as they are, until something is recorded
 
@@ -200,6 +201,7 @@ class Life:
                 book_checks={PRINTER: "present" if self.office.book_check else "none"},
             )
         )
+        self.witness = witness.Witness(self.journal)
         self.board = Board()
         profile = profile_of(self.office)
         self.board.add(PrinterView(name=PRINTER, profile=profile.name))

@@ -18,7 +18,7 @@ from unittest.mock import patch
 import apsw
 
 from agent import intake
-from agent.backup import roll_back
+from agent.backup import _copy, roll_back
 from agent.crypto.documents import open_documents
 from agent.crypto.keys import StationKeys
 from agent.crypto.receipts import ReceiptSigner
@@ -26,11 +26,13 @@ from agent.drivers import book_printer
 from agent.errors import DiskFull, JournalDamaged
 from agent.live import Situation
 from agent.model import Authorization, BookEntry
-from agent.queue.journal import Journal, Reader, Recorded, open_for_reading
+from agent.queue import witness
+from agent.queue.damage import damaged_pages
+from agent.queue.journal import Journal, Reader, Recorded
 from agent.queue.states import PAGE_IN_PRINTER, Phase, state_of
 from agent.verification import _Examination
 from tests.simulation.desk import Desk
-from tests.simulation.disk import Disk, Trouble
+from tests.simulation.disk import CHECKED, Disk, Trouble, WitnessFile, checksums_over
 from tests.simulation.doubts import Doubts
 from tests.simulation.judge import Judge
 from tests.simulation.life import AUTHORITY, KEYS, STATION, Life, trust_of
@@ -115,7 +117,11 @@ def run(plan: Plan) -> Result:
     chunks = patch.object(book_printer, "WRITE_CHUNK_BYTES", CHUNK_BYTES)
     documents = patch.object(intake, "open_documents", _open_once)
     with _folder() as folder, chunks, documents:
-        return _Run(plan, folder).play()
+        one = _Run(plan, folder)
+        witnessed = patch.object(witness, "os", one.witness_file)
+        with checksums_over(one.disk), witnessed:
+            one.play()
+        return one.result()
 
 
 class _Run:
@@ -123,6 +129,7 @@ class _Run:
         self.plan = plan
         self.world = World(plan)
         self.disk = Disk(folder, f"simulated-{next(_names)}", self._disk_point)
+        self.witness_file = WitnessFile(self.disk)
         self.path = self.disk.create("journal.db")
         self.desk = Desk(self.world, plan.office)
         self.clock = SimulatedClock(self.world)
@@ -151,7 +158,8 @@ class _Run:
 
     # Lives
 
-    def play(self) -> Result:
+    def play(self) -> None:
+        """One life of the agent after the other, until nothing more is to happen."""
         apsw.connection_hooks.append(self._connections.append)
         try:
             with contextlib.suppress(RunOver):
@@ -163,6 +171,9 @@ class _Run:
         finally:
             apsw.connection_hooks.pop()
             self._bury()
+
+    def result(self) -> Result:
+        """What the judge says at last."""
         if not self.judge.verdicts:
             self._close()
         self.disk.forget()
@@ -201,6 +212,7 @@ class _Run:
             # Told to stop: nobody reaches it any more, but its end can be cut too.
             self.life = self.people.life = self.server.life = None
             self._starting = True
+            life.witness.close()
             life.journal.close()
         except RunOver:
             raise
@@ -233,6 +245,7 @@ class _Run:
             with contextlib.suppress(apsw.Error, Ended):
                 connection.close(True)
         self._connections.clear()
+        self.witness_file.process_died()
         self.desk.process_gone()
 
     def _observe(self, journal: Journal, event: Recorded) -> None:
@@ -412,27 +425,34 @@ class _Run:
         """What `journal backup` copies."""
         self.world.later(BACKUP_EVERY_S, self._back_up)
         if self.life is not None and not self.disk.in_trouble:
-            reading = open_for_reading(self.path, vfs=self.disk.name)
-            self._backup = reading.serialize("main")
-            reading.close()
+            copy = self.path.with_name("copy.db")
+            with self.disk.unwatched():
+                _copy(self.path, copy)
+            self._backup = self.disk.take(copy)
 
     def _restore(self) -> None:
         """What `journal restore` does, beside the journal and renamed at last: it is there whole or not at all."""
         assert self._backup is not None
-        fresh = self.path.with_name("restoring.db")
+        fresh = self.disk.create("restoring.db")
         fresh.write_bytes(self._backup)
-        journal = Journal.open(
-            fresh,
-            signer=ReceiptSigner(KEYS.signing),
-            station_id=STATION,
-            authority_id=AUTHORITY,
-            clock=self.clock,
-            vfs=apsw.vfs_names()[0],
+        with self.disk.unwatched():
+            journal = Journal.open(
+                fresh,
+                signer=ReceiptSigner(KEYS.signing),
+                station_id=STATION,
+                authority_id=AUTHORITY,
+                clock=self.clock,
+                vfs=CHECKED,
+            )
+            journal.write(roll_back)
+            witness.Witness(journal).close()
+            journal.close()
+        self.disk.replace(
+            {
+                self.path: fresh.read_bytes(),
+                witness.witness_path(self.path): witness.witness_path(fresh).read_bytes(),
+            }
         )
-        journal.write(roll_back)
-        journal.close()
-        self.disk.replace(self.path, fresh.read_bytes())
-        fresh.unlink()
         self.people.restored = True
         for one in (self.judge, self.doubts, self.server):
             one.rolled_back()
@@ -457,4 +477,6 @@ class _Run:
         }
         for fault in _Examination(STATION, AUTHORITY, None).faults(reader):
             self.judge.complain(f"P6: {fault}")
+        for page in damaged_pages(self.path):
+            self.judge.complain(f"P6: page {page} of the journal has a wrong checksum")
         self.judge.close(self.desk.books, shown, self.desk.torn_onto, self.desk.disturbed_at)
