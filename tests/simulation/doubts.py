@@ -76,7 +76,7 @@ class Doubts:
         self._boot = ""
         # What was heard in a session before the printer said who it is; an exact process ID outlives the session.
         self._unclaimed: list[tuple[escpos.Reply, bool]] = []
-        self._identified = False
+        self._identified = self._named = False
         desk.on_heard, desk.on_sent = self._heard, self._sent
         desk.on_open, desk.on_load_disturbed = self._session_begins, self._load_disturbed
 
@@ -105,7 +105,7 @@ class Doubts:
 
     def _session_begins(self) -> None:
         self._parser = escpos.ReplyParser(xonxoff=False)
-        self._identified = not self._has_process_ids
+        self._identified, self._named = not self._has_process_ids, False
         self._unclaimed = [
             (reply, unasked)
             for reply, unasked in self._unclaimed
@@ -136,7 +136,10 @@ class Doubts:
             unasked = isinstance(reply, escpos.AutomaticStatus) and not printer.explains_status()
             self._unclaimed.append((reply, unasked))
             if isinstance(reply, escpos.TextReply):
-                self._identified |= reply.text == printer.make.serial
+                self._named |= reply.text == printer.make.serial
+            elif isinstance(reply, escpos.QueuedStatus):
+                # The fence behind the serial number: until then the answer may be another question's.
+                self._identified |= self._named
         if self._identified:
             self._claim(printer)
 

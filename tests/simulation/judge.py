@@ -64,6 +64,11 @@ class _Case:
     to_present: bool = False  # accepted before a `resume`, and no book of it presented since
 
 
+def _is_persons_claim(claims: Mapping[str, Any]) -> bool:
+    """Whether a person said that a book is blank."""
+    return claims["event"] == "job-requeued" and claims.get("actor") != "agent"
+
+
 class Judge:
     """Collects what happened and says what is wrong with it.
 
@@ -88,6 +93,7 @@ class Judge:
         self.events: Counter[str] = Counter()
         self._cases: dict[str, _Case] = {}
         self._claimed_blank: Counter[str] = Counter()
+        self._seen_signed: set[int] = set()
         self._seen: dict[int, str] = {}
         self._intents: Counter[str] = Counter()
         self._open_since: dict[str, list[tuple[float, float | None]]] = {}
@@ -155,6 +161,7 @@ class Judge:
         """
         claims = _claims(receipt)
         self._once(seq, receipt)
+        self._seen_signed.add(seq)
         number, event, actor = claims.get("book"), claims["event"], claims.get("actor")
         book = None if number is None else books.get(number)
         blank = (
@@ -170,7 +177,7 @@ class Judge:
                 self.complain(
                     f"P4: {claims['job']} was told completed, but book {number} does not bear its page"
                 )
-        if event == "job-requeued" and actor != "agent" and book is not None and book.inked():
+        if _is_persons_claim(claims) and book is not None and book.inked():
             self._claimed_blank[str(number)] += 1
         if event == "print-committed":
             self._open_since.setdefault(str(number), []).append((now, None))
@@ -191,6 +198,9 @@ class Judge:
         self.head_seq, self.head_hash = claims["seq"], hash_of(receipt)
         self.events[claims["event"]] += 1
         self._known.add(receipt)
+        if seq not in self._seen_signed and _is_persons_claim(claims):
+            # Durable, although its process died before it could say so.
+            self._claimed_blank[str(claims.get("book"))] += 1
         self._follow(claims)
 
     def received_of_fork(self, receipt: str) -> None:
