@@ -72,9 +72,9 @@ coverage: setup ## The tests once more, and which lines of agent/ they do not re
 bench: $(PYTHON_STAMP) ## The figures of docs/figures.md, measured here: ONLY="page idle" some of them, JSON=FILE for machines
 	@$(BIN)/python -m benchmarks $(ONLY) $(if $(JSON),--json $(JSON))
 
-simulate: $(PYTHON_STAMP) ## Power cuts without end: CUTS=N SEED=S WORKERS=W, EXHAUSTIVE=first|sampled|whole, REPLAY=1
+simulate: $(PYTHON_STAMP) ## Power cuts without end: CUTS=N SEED=S WORKERS=W, EXHAUSTIVE=first|sampled|whole with EVERY=N, REPLAY=1
 	@$(BIN)/python -m tests.simulation --cuts $(CUTS) --seed $(SEED) --workers $(WORKERS) \
-		$(if $(EXHAUSTIVE),--exhaustive $(EXHAUSTIVE)) $(if $(REPLAY),--replay)
+		$(if $(EXHAUSTIVE),--exhaustive $(EXHAUSTIVE)) $(if $(EVERY),--every $(EVERY)) $(if $(REPLAY),--replay)
 
 campaign: $(PYTHON_STAMP) ## The real agent killed at random moments: KILLS=N SEED=S KIND=all|agent|office|printer|cable WORKERS=W
 	@$(BIN)/python -m tests.campaign --kills $(KILLS) --seed $(SEED) --workers $(WORKERS) $(if $(KIND),--kind $(KIND))

@@ -35,13 +35,18 @@ def main(arguments: Sequence[str]) -> int:
         help="instead: every point of a short run, and of its recovery",
     )
     parser.add_argument(
+        "--every", type=int, default=1, help="only each so-manieth first cut of an exhaustive run"
+    )
+    parser.add_argument(
         "--replay", action="store_true", help="only the run of that seed, with its story"
     )
     options = parser.parse_args(arguments)
     if options.replay:
         return _replay(random_plan(options.seed, cuts=options.cuts_a_run))
     if options.exhaustive:
-        return _work(exhaustive_plans(options.exhaustive), sys.maxsize, options.workers)
+        return _work(
+            exhaustive_plans(options.exhaustive, every=options.every), sys.maxsize, options.workers
+        )
     plans = (random_plan(seed, cuts=options.cuts_a_run) for seed in count(options.seed))
     return _work(plans, options.cuts, options.workers)
 
