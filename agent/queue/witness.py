@@ -131,16 +131,20 @@ class Witness:
         self._event = recorded[-1].id
         self._write(running=True)
 
-    def _write(self, *, running: bool) -> None:
+    def _write(self, *, running: bool) -> bool:
         head = self._journal.head
         seen = Seen(self._event, head.seq, head.hash, running)
         # A full disk must not stop what the journal itself has room for; the record is older then.
         with contextlib.suppress(OSError):
             record = json.dumps(asdict(seen)).encode().ljust(_RECORD_SIZE) + b"\n"
             os.pwrite(self._descriptor, b"%08x %b" % (zlib.crc32(record), record), 0)
+            return True
+        return False
 
     def close(self) -> None:
         """The journal is about to be closed: its log may go."""
-        self._write(running=False)
+        if not self._write(running=False):
+            # It still says that the log is needed: the log must stay, or the next start would miss it.
+            self._journal.connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         os.fsync(self._descriptor)
         os.close(self._descriptor)

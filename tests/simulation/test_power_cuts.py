@@ -74,6 +74,12 @@ def test_no_load_begins_with_a_book_in_while_the_printer_is_asked(
         assert not with_book
 
 
+def test_a_stop_on_a_full_disk_leaves_a_journal_that_starts_again() -> None:
+    """The witness could not note the end, and the log that it asks for had gone: found by this long run."""
+    result = run(random_plan(12_000_155, cuts=200))
+    assert not result.verdicts, told(result)
+
+
 def test_the_same_plan_gives_the_same_run() -> None:
     plan = random_plan(7, cuts=20)
     first, second = run(plan), run(plan)
