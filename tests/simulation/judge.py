@@ -93,7 +93,6 @@ class Judge:
         self.events: Counter[str] = Counter()
         self._cases: dict[str, _Case] = {}
         self._claimed_blank: Counter[str] = Counter()
-        self._seen_signed: set[int] = set()
         self._seen: dict[int, str] = {}
         self._intents: Counter[str] = Counter()
         self._open_since: dict[str, list[tuple[float, float | None]]] = {}
@@ -161,7 +160,6 @@ class Judge:
         """
         claims = _claims(receipt)
         self._once(seq, receipt)
-        self._seen_signed.add(seq)
         number, event, actor = claims.get("book"), claims["event"], claims.get("actor")
         book = None if number is None else books.get(number)
         blank = (
@@ -189,6 +187,7 @@ class Judge:
     def received(self, seq: int, receipt: str) -> None:
         """The authority got a receipt, in order: the chain must go on where it ended (P6)."""
         claims = _claims(receipt)
+        untold = seq not in self._seen
         self._once(seq, receipt)
         follows = claims["seq"] == self.head_seq + 1 and claims["prev"] == self.head_hash
         if not follows and not self.forked:
@@ -198,7 +197,7 @@ class Judge:
         self.head_seq, self.head_hash = claims["seq"], hash_of(receipt)
         self.events[claims["event"]] += 1
         self._known.add(receipt)
-        if seq not in self._seen_signed and _is_persons_claim(claims):
+        if untold and _is_persons_claim(claims):
             # Durable, although its process died before it could say so.
             self._claimed_blank[str(claims.get("book"))] += 1
         self._follow(claims)

@@ -231,9 +231,8 @@ class _Run:
             self._power_returns(power)
         else:
             self.disk.process_died()
-        full = (
-            self.disk.trouble is Trouble.FULL
-        )  # it ends at once; it need not do so twenty times a second
+        # On a full disk it ends at once; it need not do so twenty times a second.
+        full = self.disk.trouble is Trouble.FULL
         self.world.advance_to(self.world.now + (RESTARTS_S[-1] if full else self._restart_s))
 
     def _bury(self) -> None:

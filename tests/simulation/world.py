@@ -104,7 +104,7 @@ class World:
         """Lets everything happen that is due until then, in order."""
         while True:
             machine = self.machine_due()
-            act_at = self._planned[0][0] if self._planned else INFINITY
+            act_at = self.next_act_at()
             if machine is not None and machine <= act_at:
                 if machine > moment:
                     break
