@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from agent.clock import sleep
 from agent.drivers.book_printer import BookPrinter, CounterReading
 from agent.drivers.escpos import FAULTS, AutomaticStatus, Condition, Garbage
-from agent.errors import LineLost, LineUnavailable, NoAnswer, ReplyGarbled
+from agent.errors import LineLost, LineUnavailable, NoAnswer, ReplyGarbled, WriteStalled
 from agent.model import PrinterIdentity
 
 POWER_CYCLE_S = 120.0  # how long a person may take to switch the printer off and on
@@ -143,17 +143,16 @@ def watch_power_on(
             try:
                 session = session or open_session()
                 session.ask_conditions()
-            except (NoAnswer, LineLost, LineUnavailable) as fault:
+                if was_off:
+                    return _after_power_on(session, monotonic)
+                session.forget()  # what it tells before it is switched off may be the agent's doing
+                session.pump(POWER_LOOK_S)
+            except (NoAnswer, LineLost, LineUnavailable, WriteStalled) as fault:
                 was_off = True
-                if session is not None and isinstance(fault, LineLost):
+                if session is not None and not isinstance(fault, NoAnswer):
                     session.close()
                     session = None
                 sleep(POWER_LOOK_S)
-                continue
-            if was_off:
-                return _after_power_on(session, monotonic)
-            session.forget()  # what it tells before it is switched off may be the agent's doing
-            session.pump(POWER_LOOK_S)
     finally:
         if session is not None:
             session.close()

@@ -51,7 +51,8 @@ def open_serial(settings: SerialSettings) -> SerialTransport:
     port.port = settings.port
     try:
         port.open()
-    except (OSError, ValueError, OverflowError) as error:
+    except (OSError, ValueError, OverflowError, termios.error) as error:
+        # pyserial 3.5 lets through the termios.error of a line that goes while it is set up.
         raise LineUnavailable(_why(settings, error)) from error
     try:
         return SerialTransport(port, settings)
@@ -62,7 +63,8 @@ def open_serial(settings: SerialSettings) -> SerialTransport:
 
 def _why(settings: SerialSettings, error: Exception) -> str:
     path = settings.port
-    match getattr(error, "errno", None):
+    number = error.args[0] if isinstance(error, termios.error) else getattr(error, "errno", None)
+    match number:
         case errno.ENOENT | errno.ENODEV | errno.ENXIO:
             return f"{path}: no such port; is the device switched on and its cable in?"
         case errno.EACCES | errno.EPERM:
@@ -108,7 +110,12 @@ class SerialTransport:
     @property
     def sends_freely(self) -> bool:
         """Whether nothing at the other end stops what is sent: with rtscts, whether CTS is on."""
-        return self._flow is not FlowControl.RTSCTS or not self._has_modem_lines or self._port.cts
+        if self._flow is not FlowControl.RTSCTS or not self._has_modem_lines:
+            return True
+        try:
+            return bool(self._port.cts)
+        except OSError as error:
+            raise self._lost(error.strerror) from error
 
     def read(self, timeout_s: float) -> bytes:
         """See Transport."""

@@ -35,7 +35,9 @@ def doctor(tmp_path, monkeypatch, capsys):
         command = ["print-agent", "doctor", "--json", "--config", configuration, *options]
         monkeypatch.setattr(sys, "argv", command)
         code = main()
-        told = json.loads(capsys.readouterr().out)
+        said = capsys.readouterr()
+        assert said.out, said.err
+        told = json.loads(said.out)
         assert told["well"] == (code == 0)
         assert told["well"] == all(row["condition"] is None for row in told["findings"])
         return code, told["findings"]
@@ -168,8 +170,8 @@ def test_automatic_status_that_is_on_after_power_on_is_told(desk, doctor):
 def test_a_power_cycle_proves_it_also_for_a_printer_that_was_used(
     desk, doctor, monkeypatch, mask, well
 ):
-    monkeypatch.setattr(interview, "POWER_ON_S", 0.3)
-    monkeypatch.setattr(interview, "POWER_LOOK_S", 0.05)
+    monkeypatch.setattr(interview, "POWER_ON_S", 0.3 if well else 30.0)
+    monkeypatch.setattr(interview, "POWER_LOOK_S", 1.0)
     desk.printer = spawn(desk.directory, speed=20.0, automatic_status_mask=mask)
     with desk.serving() as client:
         wait_for(lambda: shown(client) == ("idle", []))
@@ -185,6 +187,9 @@ def test_a_power_cycle_proves_it_also_for_a_printer_that_was_used(
         assert "switch printer main off" in sentence
 
         def hand():
+            asked = desk.printer.state().received_size
+            desk.printer.wait_for(lambda state: state.received_size > asked)
+            off.wait(0.1)  # it has answered, and the doctor listens whether it says more
             desk.printer.power_off(hang_up=True)
             off.wait(0.3)
             desk.printer.power_on()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import socket
@@ -23,10 +24,14 @@ LONG, SHORT = 900, 150  # seconds of runtime; NUT calls the battery low at 120
 
 
 class PowerSupply:
-    """upsd and the driver, with what the UPS says in a file that the driver reads again when it changed."""
+    """upsd and the driver, with what the UPS says in a file that the driver reads again when it changed.
+
+    The driver of NUT 2.8.0 compares whole seconds: what is said twice within one needs a later one by hand.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.said_at = itertools.count()  # seconds since 1970: any will do, if it is another one
         folder.mkdir(mode=0o700)
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
@@ -71,6 +76,7 @@ class PowerSupply:
         new.write_text(
             f"ups.status: {status}\nbattery.runtime: {runtime_s}\nbattery.runtime.low: 120\n"
         )
+        os.utime(new, (0, next(self.said_at)))
         new.rename(self.folder / "desk.dev")
 
     def lose_driver(self) -> None:

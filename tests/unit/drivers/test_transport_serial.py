@@ -14,6 +14,7 @@ import tty
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import serial
@@ -153,6 +154,21 @@ def test_a_file_that_is_no_port_is_one_clear_line(tmp_path: Path) -> None:
     path.write_bytes(b"")
     with pytest.raises(LineUnavailable, match="not a serial port that takes 9600 baud"):
         open_serial(SerialSettings(str(path), 9600))
+
+
+def test_a_line_that_goes_while_it_is_opened_is_unavailable(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_up = termios.tcsetattr
+
+    def go_first(*arguments: Any) -> None:
+        monkeypatch.undo()
+        line.hang_up()
+        set_up(*arguments)
+
+    monkeypatch.setattr(termios, "tcsetattr", go_first)
+    with pytest.raises(LineUnavailable, match="the port does not answer"):
+        open_serial(SerialSettings(line.port, 9600))
 
 
 def test_a_port_without_permission_names_the_group(
