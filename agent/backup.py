@@ -31,7 +31,7 @@ def backup_journal(settings: Settings, target: Path) -> None:
         ConfigurationInvalid: The target exists.
         JournalDamaged: There is no journal, or one of its pages is damaged: that is no backup.
     """
-    _copy(settings.journal_path, target)
+    copy_journal(settings.journal_path, target)
 
 
 def backup_into(settings: Settings, directory: Path, *, keep: int, now: int) -> Path:
@@ -70,7 +70,7 @@ def restore_journal(settings: Settings, source: Path) -> Path | None:
         fresh = path.with_name(f"{path.name}.restoring")
         for left in fresh.parent.glob(f"{fresh.name}*"):
             left.unlink()  # of a restore that the power cut ended
-        _copy(source, fresh)
+        copy_journal(source, fresh)
         report = verify_journal(
             fresh, station_id=settings.station.id, authority_id=settings.authority.id
         )
@@ -108,7 +108,7 @@ def roll_back(tx: Transaction) -> None:
     tx.receipt("journal-rolled-back", actor=jobs.AGENT, evidence={"restored_through": through})
 
 
-def _copy(source: Path, target: Path) -> None:
+def copy_journal(source: Path, target: Path) -> None:
     """Copies a whole journal by SQLite's own means, which check each page; the copy needs no log beside it."""
     if not source.is_file():
         raise JournalDamaged(f"{source}: there is no journal to copy")

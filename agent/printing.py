@@ -107,7 +107,7 @@ class Printing:
         if left <= 0:
             raise _Unproven(f"no completion reply within {self.session.profile.page_seconds:g} s")
         told = self.session.pump(min(left, PRINTING_POLL_S))
-        if told and not (self.session.slip is not None and self.session.slip.book_out):
+        if told and not self.session.book_out:
             return
         # A printer without a book may wait for one: it is asked at once, before anybody puts another one in.
         slip = self._ask_slip()

@@ -46,7 +46,7 @@ def verify_journal(path: Path, *, station_id: str, authority_id: str) -> Report:
     try:
         connection = open_for_reading(path)
         connection.execute("BEGIN")
-        examination = _Examination(station_id, authority_id, seen)
+        examination = Examination(station_id, authority_id, seen)
         faults += examination.faults(Reader(connection))
         connection.close()
     except apsw.Error as error:
@@ -68,7 +68,7 @@ def _first(faults: list[str]) -> list[str]:
     return faults if more <= 0 else [*faults[:FAULTS_SHOWN_MAX], f"and {more} more of the kind"]
 
 
-class _Examination:
+class Examination:
     """Follows the events from the first one: what they say the tables must hold, and the chain of their receipts."""
 
     def __init__(self, station_id: str, authority_id: str, seen: Seen | None) -> None:

@@ -17,12 +17,11 @@ from typing import Any, Protocol, TypeVar
 
 from agent.clock import Clock
 from agent.composer import ComposedPage, DocumentGone
-from agent.drivers.book_printer import POLL_S, BookPrinter, CounterReading, Said
+from agent.drivers.book_printer import POLL_S, BookPrinter, Said
 from agent.drivers.escpos import FAULTS, Condition
 from agent.drivers.profile import Profile
 from agent.drivers.transport import Transport
 from agent.errors import (
-    BookInTheWay,
     LineLost,
     LineUnavailable,
     MessageRefused,
@@ -32,13 +31,14 @@ from agent.errors import (
     RequestRefused,
 )
 from agent.live import Board, PrinterReason, PrinterState, Situation
+from agent.loading import Loading
 from agent.model import PrinterIdentity
 from agent.printing import Printing
 from agent.queue import attempts, jobs
 from agent.queue.attempts import Attempt, NotNow
 from agent.queue.jobs import Job
 from agent.queue.journal import Operation, Reader
-from agent.queue.recovery import Printer, Stage
+from agent.queue.recovery import Stage
 from agent.queue.states import PAGE_IN_PRINTER, Event, Phase
 from agent.reconcile import Reconciliation
 from agent.watch import Watch
@@ -496,7 +496,7 @@ class PrinterWorker:
         book_in = False
         if self._session_now is not None:
             self._session_now.take_slips()  # what was before the number was presented counts nothing for it
-            book_in = not self._book_out(self._session_now)
+            book_in = not self._session_now.book_out
         self._presented = _Presented(
             number, job.id, _BookSince.WAS_IN if book_in else _BookSince.OUT
         )
@@ -519,10 +519,9 @@ class PrinterWorker:
         page = self._compose(job)
         if page is None:
             return
-        loaded = self._load(session, job, page)
+        loaded = Loading(self, session, self._watches, job).run(page)
         if loaded is None:
             return
-        self._await_book(session, loaded)
         attempt = self.journal.write(
             lambda tx: attempts.commit(tx, loaded, inked_rows=page.inked_rows)
         )
@@ -542,17 +541,7 @@ class PrinterWorker:
         Printing(self, session, self._watches, watch).run()
         self.track_book(session)
 
-    def _ask_book_out(self, session: BookPrinter, job: Job) -> None:
-        """A book that is in already is asked out before the page may be loaded."""
-        while not session.check_same_printer_still().book_out:
-            self.board.change(self.name, situation=Situation.READY, state=PrinterState.PROCESSING)
-            self.show_removal(job.id)
-            session.pump(POLL_S)
-            self._check_at_hand(session, job.id)
-        self.track_book(session)
-        self._check_at_hand(session, job.id)
-
-    def _check_at_hand(self, session: BookPrinter, job_id: str) -> None:
+    def check_at_hand(self, session: BookPrinter, job_id: str) -> None:
         """Whether the job at hand may go on in this printer.
 
         Raises:
@@ -606,10 +595,6 @@ class PrinterWorker:
                     presented.since = _BookSince.OUT
         return any(slip.book_out for slip in slips)
 
-    @staticmethod
-    def _book_out(session: BookPrinter) -> bool:
-        return session.slip is not None and session.slip.book_out
-
     def _compose(self, job: Job) -> ComposedPage | None:
         reader = self.journal.read()
         try:
@@ -633,82 +618,6 @@ class PrinterWorker:
                 jobs.move(tx, current, Event.SET_ASIDE, note=why)
 
         self.journal.write(operation)
-
-    def _load(self, session: BookPrinter, job: Job, page: ComposedPage) -> Attempt | None:
-        """Step 1; gives nothing where the job left the printer in doubt."""
-        while True:
-            reading = self._read_counter_without_book(session, job)
-            attempt = self._begin_load(job, counter=None if reading is None else reading.value)
-            watch = self._watches[attempt.id] = Watch(attempt, self.profile)
-            watch.follow(session, since=len(session.log))
-            try:
-                if session.load(page.data, between=lambda: self._check_at_hand(session, job.id)):
-                    return self.journal.write(partial(attempts.prove_load, attempt=attempt))
-            except BookInTheWay:
-                noted = self.journal.write(partial(attempts.note_book_or_line, attempt=attempt))
-                watch.attempt = noted
-            if not self._clear_broken_load(session, watch):
-                return None
-
-    def _read_counter_without_book(self, session: BookPrinter, job: Job) -> CounterReading | None:
-        """The counter that the load is held against; read again where a book went in meanwhile."""
-        while True:
-            self._ask_book_out(session, job)
-            reading = session.read_counter()
-            if self._book_out(session):
-                return reading
-
-    def _begin_load(self, job: Job, *, counter: int | None) -> Attempt:
-        self.board.change(
-            self.name,
-            situation=Situation.READY,
-            state=PrinterState.PROCESSING,
-            reasons=(),
-            job=job.id,
-            counter=counter,
-            removal_wanted=False,
-            detail="loading the page",
-        )
-        return self.journal.write(
-            partial(
-                attempts.begin_load,
-                job_id=job.id,
-                printer=self.name,
-                run=self.settings.run,
-                boot=self.settings.boot,
-                identity=self.identity,
-                counter=counter,
-            )
-        )
-
-    def _clear_broken_load(self, session: BookPrinter, watch: Watch) -> bool:
-        """Proves that a page that was not loaded whole left no ink, or doubts; tells whether to load again."""
-        self.track_book(session)
-        session.clear()
-        watch.clear = True
-        watch.printer = Printer.SAME_SESSION
-        watch.count(session.read_counter())
-        if not self._book_out(session):
-            self.show_removal(watch.attempt.job)
-        Reconciliation(self, session, self._watches).judge_broken_load(watch)
-        self.track_book(session)
-        return jobs.require(self.journal.read(), watch.attempt.job).phase in PAGE_IN_PRINTER
-
-    def _await_book(self, session: BookPrinter, attempt: Attempt) -> None:
-        """Step 2: the book goes in, told by an unasked status, and DLE EOT 5 shows it."""
-        self.board.change(
-            self.name,
-            state=PrinterState.PROCESSING,
-            reasons=(PrinterReason.MEDIA_NEEDED,),
-            detail=f"put in book {attempt.book}",
-        )
-        while True:
-            self._check_at_hand(session, attempt.job)
-            slip = session.check_same_printer_still()
-            self._check_at_hand(session, attempt.job)
-            if slip.book_in and not slip.waiting and not session.conditions & FAULTS:
-                return
-            session.pump(POLL_S)
 
     def _compose_ahead(self, printing: str) -> None:
         if self._ahead is not None and not self.settings.book_check:

@@ -198,9 +198,9 @@ class Authority:
             ValueError: a name or number that cannot be written in an MRZ.
         """
         key = OKPKey.import_key(_encryption_jwk(self._station(station_id)))
-        documents = [(number, _complete(number, document)) for number, document in books]
+        documents = [(number, complete_document(number, document)) for number, document in books]
         entries = [
-            {"number": number, "document": _seal(document, key, typ=TYP_DOCUMENT)}
+            {"number": number, "document": seal(document, key, typ=TYP_DOCUMENT)}
             for number, document in documents
         ]
         terms: dict[str, Any] = {"exp": exp, "priority": priority}
@@ -214,7 +214,7 @@ class Authority:
             {"jti": jti, "iat": now, "books": entries} | terms,
             about,
             key=self._keys.of(Role.ISSUER),
-            sealed=_seal(dict(documents), self._sealing_key, typ=_TYP_KEPT),
+            sealed=seal(dict(documents), self._sealing_key, typ=_TYP_KEPT),
         )
 
     def documents(self, station_id: str, seq: int) -> dict[str, dict[str, Any]]:
@@ -399,7 +399,8 @@ def _encryption_jwk(jwks: Mapping[str, Any]) -> dict[str, Any]:
     raise ValueError("no X25519 key for encryption")
 
 
-def _complete(number: str, document: Mapping[str, Any]) -> dict[str, Any]:
+def complete_document(number: str, document: Mapping[str, Any]) -> dict[str, Any]:
+    """The travel document of one book: its number, and its MRZ where none is given."""
     whole = dict(document) | {"document_number": number}
     if "mrz" not in whole:
         fields = {name: whole[name] for name in _MRZ_FIELDS}
@@ -409,7 +410,8 @@ def _complete(number: str, document: Mapping[str, Any]) -> dict[str, Any]:
     return whole
 
 
-def _seal(content: Mapping[str, Any], key: OKPKey, *, typ: str) -> str:
+def seal(content: Mapping[str, Any], key: OKPKey, *, typ: str) -> str:
+    """A JWE compact serialization that only the key's owner can open."""
     header = {"alg": ALG_ENCRYPTION, "enc": "A256GCM", "typ": typ, "kid": key.kid}
     return jwe.encrypt_compact(header, _json(content), key, registry=_REGISTRY)
 

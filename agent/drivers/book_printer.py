@@ -91,6 +91,11 @@ class BookPrinter:
         self.armed = False
         self.progress = 0  # how often this session looked at its line, whatever it waits for
 
+    @property
+    def book_out(self) -> bool:
+        """Whether the last status showed no book; also False where none came yet."""
+        return self.slip is not None and self.slip.book_out
+
     # Listening
 
     def pump(self, timeout_s: float) -> bool:

@@ -12,11 +12,11 @@ import apsw
 
 from agent.drivers.book_printer import BookPrinter
 from agent.errors import BookInTheWay
+from agent.loading import Loading
 from agent.queue import attempts, journal, recovery, start
 from agent.queue.journal import Journal, Transaction
 from agent.reconcile import Reconciliation
 from agent.watch import Watch
-from agent.worker import PrinterWorker
 from tests.simulation import disk
 from tests.simulation import run as simulated
 from tests.simulation.plan import Mishap
@@ -51,13 +51,13 @@ class Mutation:
 
 
 def _intent_after_commit(stack: ExitStack) -> None:
-    await_book, commit = PrinterWorker._await_book, BookPrinter.commit
+    await_book, commit = Loading._await_book, BookPrinter.commit
 
-    def book_and_commit(self: PrinterWorker, session: BookPrinter, attempt: Any) -> None:
-        await_book(self, session, attempt)
-        commit(session, int(self.journal.read().station("process_id", 0)) + 1)
+    def book_and_commit(self: Loading, attempt: Any) -> None:
+        await_book(self, attempt)
+        commit(self.session, int(self.worker.journal.read().station("process_id", 0)) + 1)
 
-    stack.enter_context(patch.object(PrinterWorker, "_await_book", book_and_commit))
+    stack.enter_context(patch.object(Loading, "_await_book", book_and_commit))
     stack.enter_context(patch.object(BookPrinter, "commit", lambda self, process_id: None))
 
 
@@ -132,9 +132,7 @@ def _reply_without_memory(stack: ExitStack) -> None:
 def _loaded_with_book_in(stack: ExitStack) -> None:
     stack.enter_context(
         patch.object(
-            PrinterWorker,
-            "_read_counter_without_book",
-            lambda self, session, job: session.read_counter(),
+            Loading, "_read_counter_without_book", lambda self: self.session.read_counter()
         )
     )
     stack.enter_context(patch.object(BookPrinter, "_refuse_book", lambda self: None))

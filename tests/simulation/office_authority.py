@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from joserfc.jwk import OKPKey
 from PIL import Image
 
-from agent.authority.issuer import _complete, _seal
+from agent.authority.issuer import complete_document, seal
 from agent.drivers.virtual.book import Book
 from agent.model import TYP_AUTHORIZATION, TYP_DIRECTIVE, TYP_DOCUMENT, base64url
 from tests.simulation.judge import Judge, pages_on
@@ -85,7 +85,7 @@ def _entry(number: str) -> dict[str, str]:
     key = OKPKey.import_key(next(k for k in KEYS.public_jwks()["keys"] if k["crv"] == "X25519"))
     return {
         "number": number,
-        "document": _seal(_complete(number, _document()), key, typ=TYP_DOCUMENT),
+        "document": seal(complete_document(number, _document()), key, typ=TYP_DOCUMENT),
     }
 
 

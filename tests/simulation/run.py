@@ -18,7 +18,7 @@ from unittest.mock import patch
 import apsw
 
 from agent import intake
-from agent.backup import _copy, roll_back
+from agent.backup import copy_journal, roll_back
 from agent.crypto.documents import open_documents
 from agent.crypto.keys import StationKeys
 from agent.crypto.receipts import ReceiptSigner
@@ -30,7 +30,7 @@ from agent.queue import witness
 from agent.queue.damage import damaged_pages
 from agent.queue.journal import Journal, Reader, Recorded
 from agent.queue.states import PAGE_IN_PRINTER, Phase, state_of
-from agent.verification import _Examination
+from agent.verification import Examination
 from tests.simulation.desk import Desk
 from tests.simulation.disk import CHECKED, Disk, Trouble, WitnessFile, checksums_over
 from tests.simulation.doubts import Doubts
@@ -426,7 +426,7 @@ class _Run:
         if self.life is not None and not self.disk.in_trouble:
             copy = self.path.with_name("copy.db")
             with self.disk.unwatched():
-                _copy(self.path, copy)
+                copy_journal(self.path, copy)
             self._backup = self.disk.take(copy)
 
     def _restore(self) -> None:
@@ -474,7 +474,7 @@ class _Run:
             row["id"]: state_of(Phase(row["phase"])).value
             for row in reader.rows("SELECT id, phase FROM jobs")
         }
-        for fault in _Examination(STATION, AUTHORITY, None).faults(reader):
+        for fault in Examination(STATION, AUTHORITY, None).faults(reader):
             self.judge.complain(f"P6: {fault}")
         for page in damaged_pages(self.path):
             self.judge.complain(f"P6: page {page} of the journal has a wrong checksum")

@@ -119,7 +119,7 @@ def test_a_receipt_kept_in_two_pieces_is_the_same_receipt() -> None:
         {"keys": [KEYS.public_jwks()["keys"][0] | {"kid": "another"}]},
         {"keys": [7]},
     ],
-    ids=repr,
+    ids=["empty", "no-list", "other-type", "number-as-x", "other-thumbprint", "number-as-key"],
 )
 def test_a_public_set_that_is_wrong_is_refused(jwks: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="key"):
