@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import enum
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agent.model import PrinterIdentity
+
+CHANGES_KEPT_MAX = 1_000  # for a listener that takes none
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,3 +136,54 @@ class Board:
     def removal_wanted(self, job: str) -> bool:
         """Whether some printer waits for this job's book to be taken out."""
         return any(view.removal_wanted and view.job == job for view in self.views())
+
+
+class Changes:
+    """What changes, told to whoever listens; telling never waits for a listener."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._subscriptions: tuple[Subscription, ...] = ()
+
+    def subscribe(self) -> Subscription:
+        """The changes from now on."""
+        subscription = Subscription(self._forget)
+        with self._lock:
+            self._subscriptions = (*self._subscriptions, subscription)
+        return subscription
+
+    def tell(self, change: dict[str, Any]) -> None:
+        """Tells a change, in any thread."""
+        for subscription in self._subscriptions:
+            subscription.put(change)
+
+    def _forget(self, subscription: Subscription) -> None:
+        with self._lock:
+            self._subscriptions = tuple(
+                one for one in self._subscriptions if one is not subscription
+            )
+
+
+class Subscription:
+    """The changes that one listener has not taken yet; a slow one loses the oldest."""
+
+    def __init__(self, forget: Callable[[Subscription], None]) -> None:
+        self._forget = forget
+        self._changes: deque[dict[str, Any]] = deque(maxlen=CHANGES_KEPT_MAX)
+        self._come = threading.Condition()
+
+    def put(self, change: dict[str, Any]) -> None:
+        """Adds a change."""
+        with self._come:
+            self._changes.append(change)
+            self._come.notify()
+
+    def get(self, timeout_s: float) -> dict[str, Any] | None:
+        """The oldest change, or None where none came in time."""
+        with self._come:
+            self._come.wait_for(lambda: self._changes, timeout_s)
+            return self._changes.popleft() if self._changes else None
+
+    def close(self) -> None:
+        """No more changes."""
+        self._forget(self)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import logging
-import queue
-import secrets
 import threading
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
@@ -20,29 +16,35 @@ from agent.clock import Clock, sleep
 from agent.composer import Composer, read_document
 from agent.config import BookCheck, Settings
 from agent.crypto.keys import StationKeys
-from agent.errors import DiskFull, RequestRefused
+from agent.errors import RequestRefused
 from agent.intake import Answer, Intake
-from agent.live import Board, Condition, PrinterReason, PrinterState, PrinterView, Situation
-from agent.model import INTEGER_MAX, TECHNICIAN, JobState, Reason, base64url
+from agent.live import (
+    Board,
+    Changes,
+    Condition,
+    PrinterReason,
+    PrinterState,
+    PrinterView,
+    Situation,
+    Subscription,
+)
+from agent.model import INTEGER_MAX, TECHNICIAN, JobState, Reason
 from agent.overview import Overview
 from agent.page.mrz import document_number, is_well_read
 from agent.page.raster import to_png
-from agent.queue import acts, attempts, intake_rules, inventory, jobs, retention
+from agent.queue import acts, attempts, intake_rules, inventory, jobs, retention, technicians
 from agent.queue.group_commit import GroupCommit
 from agent.queue.jobs import Job
 from agent.queue.journal import Operation, Reader, Recorded, Transaction
 from agent.queue.states import PAGE_IN_PRINTER, STOPPED, Phase, phases_of, state_of
+from agent.refusals import Refusals
 from agent.worker import PrinterWorker
 
 JOBS_LIMIT_MAX = 1_000
 RECEIPTS_LIMIT_MAX = 1_000
 REASON_LENGTH_MAX = 256  # characters
-REFUSALS_AN_HOUR_MAX = (
-    100  # receipts, CONTRACT section 3.4; the others of the hour are counted in one more
-)
-HOUR_S = 3600.0
+ERASE_EVERY_S = 3600.0
 CLEAR_WAIT_S = 30.0  # how long a call waits for a page to be cleared
-SUBSCRIPTION_EVENTS_MAX = 1_000
 # Receipts that somebody should look at, whoever made them.
 _TROUBLES = frozenset(
     {"print-in-doubt", "print-failed", "verify-failed", "job-set-aside", "printer-changed"}
@@ -50,59 +52,6 @@ _TROUBLES = frozenset(
 )
 
 _log = logging.getLogger(__name__)
-
-
-class Subscription:
-    """Live changes for one listener; a slow one loses the oldest."""
-
-    def __init__(self, forget: Callable[[Subscription], None]) -> None:
-        self._events: queue.Queue[dict[str, Any]] = queue.Queue(SUBSCRIPTION_EVENTS_MAX)
-        self._forget = forget
-
-    def put(self, event: dict[str, Any]) -> None:
-        """Adds an event."""
-        try:
-            self._events.put_nowait(event)
-        except queue.Full:
-            self._events.get_nowait()
-            self._events.put_nowait(event)
-
-    def get(self, timeout: float) -> dict[str, Any] | None:
-        """The next event, or None at the time-out."""
-        try:
-            return self._events.get(timeout=timeout)
-        except queue.Empty:
-            return None
-
-    def close(self) -> None:
-        """No more events."""
-        self._forget(self)
-
-
-class _Refusals:
-    """Which refused messages are told one by one, and how many of an hour were not."""
-
-    def __init__(self) -> None:
-        self._hour_ends = 0.0
-        self._told = 0
-        self._untold = 0
-
-    def may_tell(self, now: float) -> bool:
-        """Whether this one has a receipt of its own; else it is counted. Times are monotonic seconds."""
-        if now >= self._hour_ends:
-            self._hour_ends, self._told = now + HOUR_S, 0
-        if self._told < REFUSALS_AN_HOUR_MAX:
-            self._told += 1
-            return True
-        self._untold += 1
-        return False
-
-    def take_untold(self, now: float) -> int:
-        """How many of an hour that has ended had no receipt; they are told with this."""
-        if now < self._hour_ends:
-            return 0
-        untold, self._untold = self._untold, 0
-        return untold
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +105,9 @@ class Station:
         self._composers = composers
         self._keys = keys
         self._clock = clock
-        self._subscriptions: list[Subscription] = []
+        self._changes = Changes()
         self._lock = threading.Lock()
-        self._refusals = _Refusals()
+        self._refusals = Refusals(commits, clock)
         self._printers_told: dict[str, tuple[PrinterState, tuple[PrinterReason, ...]]] = {}
         self._due: int | None = None
         self._due_unknown = True
@@ -473,7 +422,7 @@ class Station:
 
     def reader_said(self, reader: str, sentence: str) -> None:
         """What became of a scan, for those who look at live changes."""
-        self._announce({"type": "reader", "reader": reader, "detail": sentence})
+        self._changes.tell({"type": "reader", "reader": reader, "detail": sentence})
 
     # The station
 
@@ -538,30 +487,7 @@ class Station:
         """
         problem = (answer.type or "").rpartition(":")[2]
         self.overview.refused(problem, sender_waits=False)
-        self._tell_untold()
-        with self._lock:
-            if not self._refusals.may_tell(self._clock.monotonic()):
-                return
-        evidence: dict[str, Any] = {}
-        if raw is not None:
-            evidence["sha256"] = base64url(hashlib.sha256(raw).digest())
-        if answer.jti is not None:
-            evidence |= {"jti": answer.jti, "seq": answer.seq}
-        self._submit_refusal(note=problem, evidence=evidence).result()
-
-    def _tell_untold(self) -> None:
-        """One receipt for the refusals of the hour before that had none."""
-        with self._lock:
-            untold = self._refusals.take_untold(self._clock.monotonic())
-        if untold:
-            # On a full disk nothing may stop for a mere count.
-            with contextlib.suppress(DiskFull):
-                self._submit_refusal(evidence={"count": untold}).result()
-
-    def _submit_refusal(self, **claims: Any) -> Future[int]:
-        return self.commits.submit(
-            lambda tx: tx.receipt("message-refused", actor=jobs.AGENT, **claims)
-        )
+        self._refusals.tell(problem, raw=raw, jti=answer.jti, seq=answer.seq)
 
     def healthy(self) -> bool:
         """Whether the journal is open and messages are served."""
@@ -571,10 +497,7 @@ class Station:
 
     def technicians(self) -> list[dict[str, Any]]:
         """Who has a token."""
-        rows = self.commits.read().rows(
-            "SELECT name, added_at FROM technicians WHERE token IS NOT NULL ORDER BY name"
-        )
-        return list(rows)
+        return technicians.listed(self.commits.read())
 
     def add_technician(self, name: str, *, actor: str) -> str:
         """Gives a technician a token, shown this once; an earlier one of that name ends."""
@@ -586,40 +509,23 @@ class Station:
                 "malformed",
                 "a technician's name has 1 to 64 characters, no control characters",
             )
-        token = secrets.token_urlsafe(32)
-        digest = hashlib.sha256(token.encode()).hexdigest()
-
-        def operation(tx: Transaction) -> None:
-            tx.put("technicians", name, token=digest, added_at=tx.now)
-            tx.receipt("technician-added", actor=actor, evidence={"name": name})
-
-        self._write(operation)
+        token = technicians.new_token()
+        self._write(partial(technicians.add, name=name, token=token, actor=actor))
         return token
 
     def remove_technician(self, name: str, *, actor: str) -> None:
         """Ends a technician's token."""
-
-        def operation(tx: Transaction) -> None:
-            row = tx.get("technicians", name)
-            if row is None:
-                raise RequestRefused(404, "unknown-technician", f"there is no technician {name!r}")
-            if row["token"] is not None:
-                tx.put("technicians", name, token=None)
-                tx.receipt("technician-removed", actor=actor, evidence={"name": name})
-
-        self._write(operation)
+        self._write(partial(technicians.remove, name=name, actor=actor))
 
     def technician_of_token(self, token: str) -> str | None:
         """Whose bearer token it is."""
-        digest = hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
-        name = self.commits.read().value("SELECT name FROM technicians WHERE token = ?", (digest,))
-        return None if name is None else str(name)
+        return technicians.of_token(self.commits.read(), token)
 
     # Time and live changes
 
     def tick(self) -> None:
         """Lets time pass: windows open and end, an hour of refusals is told, old documents go. Called about once a second."""
-        self._tell_untold()
+        self._refusals.tell_untold()
         self._erase_old_documents()
         if self._due_unknown:
             self._due_unknown = False
@@ -635,18 +541,11 @@ class Station:
             return
         kept_days = self.settings.retention.documents_days
         erased = self._write(lambda tx: retention.erase_documents(tx, kept_days=kept_days))
-        self._erase_at = now + (HOUR_S if erased < retention.ERASED_AT_ONCE_MAX else 0)
+        self._erase_at = now + (ERASE_EVERY_S if erased < retention.ERASED_AT_ONCE_MAX else 0)
 
     def subscribe(self) -> Subscription:
         """Live changes of jobs and printers."""
-        subscription = Subscription(self._unsubscribe)
-        with self._lock:
-            self._subscriptions.append(subscription)
-        return subscription
-
-    def _unsubscribe(self, subscription: Subscription) -> None:
-        with self._lock:
-            self._subscriptions.remove(subscription)
+        return self._changes.subscribe()
 
     def _recorded(self, recorded: Sequence[Recorded]) -> None:
         self._due_unknown = True
@@ -656,14 +555,9 @@ class Station:
                 _log.log(level, event.kind, extra={"job": event.job, "seq": event.seq})
         if any(event.job is not None for event in recorded):
             self._wake_workers()
-        with self._lock:
-            subscriptions = list(self._subscriptions)
-        if not subscriptions:
-            return
         for event in recorded:
             if event.job is not None:
-                for subscription in subscriptions:
-                    subscription.put({"type": "job", "job": event.job, "event": event.kind})
+                self._changes.tell({"type": "job", "job": event.job, "event": event.kind})
 
     def _printer_changed(self, view: PrinterView) -> None:
         stands = (view.state, view.reasons)
@@ -672,13 +566,7 @@ class Station:
             told = {"printer": view.name, "state": view.state.value, "sentence": view.detail}
             reasons = [reason.value for reason in view.reasons]
             _log.info("printer-state", extra=told | {"reasons": reasons, "job": view.job})
-        self._announce({"type": "printer", "printer": view.shown()})
-
-    def _announce(self, change: dict[str, Any]) -> None:
-        with self._lock:
-            subscriptions = list(self._subscriptions)
-        for subscription in subscriptions:
-            subscription.put(change)
+        self._changes.tell({"type": "printer", "printer": view.shown()})
 
 
 def job_object(job: Job, reasons: Sequence[str]) -> dict[str, Any]:

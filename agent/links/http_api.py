@@ -41,7 +41,8 @@ from agent.station import JOBS_LIMIT_MAX, RECEIPTS_LIMIT_MAX, text_of
 
 if TYPE_CHECKING:
     from agent.intake import Answer
-    from agent.station import Station, Subscription
+    from agent.live import Subscription
+    from agent.station import Station
 
 MESSAGE = "application/jose"
 SEQUENCE = "application/jose-seq"
@@ -376,13 +377,13 @@ class HttpApi:
             return StreamingResponse(self._event_stream(), media_type="text/event-stream")
 
     async def _event_stream(self) -> AsyncIterator[str]:
-        subscription: Subscription = self._station.subscribe()
+        changes: Subscription = self._station.subscribe()
         self._streams_open += 1
         silent = 0
         try:
             yield ": the changes from now on\n\n"
             while not self._stopping:
-                event = await self._streams.run(lambda: subscription.get(EVENT_WAIT_S))
+                event = await self._streams.run(lambda: changes.get(EVENT_WAIT_S))
                 if event is not None:
                     silent = 0
                     yield f"event: {event['type']}\ndata: {json.dumps(event)}\n\n"
@@ -392,7 +393,7 @@ class HttpApi:
                     yield ": still here\n\n"
         finally:
             self._streams_open -= 1
-            subscription.close()
+            changes.close()
 
     def _add_station_calls(self, app: FastAPI) -> None:
         station = self._station

@@ -25,7 +25,8 @@ from agent.model import base64url
 from agent.queue import start
 from agent.queue.group_commit import GroupCommit
 from agent.queue.journal import Journal
-from agent.station import HOUR_S, Station
+from agent.refusals import HOUR_S
+from agent.station import Station
 
 NOW = 1_893_456_000  # of the vectors
 
