@@ -26,7 +26,7 @@ from agent.owner import as_owner, give_back
 from agent.page.fonts import check_fonts
 from agent.queue import witness
 from agent.queue.journal import Reader, open_reader
-from agent.queue.known_time import KnownTime
+from agent.queue.known_time import KnownTime, moment_text
 from agent.reserve import ROOM_MIN_BYTES
 
 _Told = TypeVar("_Told")
@@ -187,10 +187,17 @@ def _clock(settings: Settings, clock: Clock) -> Iterator[Finding]:
     now = clock.now()
     time.started(now, clock.monotonic())
     doubt = time.doubt(now)
-    if doubt is None:
+    if doubt is not None:
+        yield Finding(Part.CLOCK, doubt, "clock-untrusted")
+    elif time.known is not None:
         yield Finding(Part.CLOCK, "the clock agrees with all that the station has seen")
     else:
-        yield Finding(Part.CLOCK, doubt, "clock-untrusted")
+        # A clock far ahead would be behind its own first receipt for ever, once it is set right.
+        yield Finding(
+            Part.CLOCK,
+            f"the clock says {moment_text(now)}, and nothing has told the station another time yet: if that is wrong,"
+            " set it right before the first start",
+        )
 
 
 def _from_journal(settings: Settings, ask: Callable[[Reader], _Told | None]) -> _Told | None:

@@ -48,15 +48,15 @@ class KnownTime:
 
     def doubt(self, wall: int) -> str | None:
         """Why this wall clock is not to be believed, and what to do; None where nothing is against it."""
-        known = None if self.known is None else _moment(self.known)
+        known = None if self.known is None else moment_text(self.known)
         if wall < PLAUSIBLE_FROM:
-            return f"the clock says {_moment(wall)}: set it right (its battery may be empty); it goes on by itself then"
+            return f"the clock says {moment_text(wall)}: set it right (its battery may be empty); it goes on by itself then"
         if self.trusted(wall):
             return None
         if self.known is not None and wall < self.known:
-            return f"the clock says {_moment(wall)}, the newest receipt or message {known}: set the clock right"
+            return f"the clock says {moment_text(wall)}, the newest receipt or message {known}: set the clock right"
         return (
-            f"the clock says {_moment(wall)}, the newest receipt or message {known}: set the clock right, or confirm it:"
+            f"the clock says {moment_text(wall)}, the newest receipt or message {known}: set the clock right, or confirm it:"
             " `print-agent clock accept --reason ...`"
         )
 
@@ -71,5 +71,6 @@ class KnownTime:
         return self.known is not None and wall > self.known + AHEAD_MAX_S
 
 
-def _moment(seconds: int) -> str:
+def moment_text(seconds: int) -> str:
+    """A NumericDate for a person to read."""
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -279,6 +279,19 @@ def test_a_boot_in_1970_is_told_even_by_a_new_station(settings):
     assert "1970-01-01" in troubles(settings, now=61)["clock-untrusted"].sentence
 
 
+def test_before_the_first_start_the_clock_is_shown_and_afterwards_it_is_compared(settings):
+    def told():
+        (finding,) = [each for each in found(settings) if each.part == "clock"]
+        assert finding.condition is None
+        return finding.sentence
+
+    assert "the clock says 2030-01-01 00:00:00 UTC" in told()
+    journal = make_journal(settings)
+    journal.write(lambda tx: tx.receipt("station-started", actor="agent"))
+    journal.close()
+    assert told() == "the clock agrees with all that the station has seen"
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"), [(-301, "set the clock right"), (86_401, "clock accept")]
 )
