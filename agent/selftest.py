@@ -193,10 +193,11 @@ def _clock(settings: Settings, clock: Clock) -> Iterator[Finding]:
         yield Finding(Part.CLOCK, "the clock agrees with all that the station has seen")
     else:
         # A clock far ahead would be behind its own first receipt for ever, once it is set right.
+        first = not _exists(settings.journal_path)
+        advice = "; if that is wrong, set it right before the first start" if first else ""
         yield Finding(
             Part.CLOCK,
-            f"the clock says {moment_text(now)}, and nothing has told the station another time yet: if that is wrong,"
-            " set it right before the first start",
+            f"the clock says {moment_text(now)}, and nothing else is known of the time{advice}",
         )
 
 
