@@ -139,7 +139,8 @@ class Loading:
         )
         while True:
             self._check()
-            slip = self.session.check_same_printer_still()
+            # A printer that was silent for a while may have been switched off and on: the page is loaded again then.
+            slip = self.session.check_same_printer_still(tries=1)
             self._check()
             if slip.book_in and not slip.waiting and not self.session.conditions & FAULTS:
                 return

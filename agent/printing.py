@@ -122,7 +122,11 @@ class Printing:
             raise _Unproven("the printer says that it printed, and what else was seen says not")
         if self.worker.stopping and self.worker.clock.monotonic() > watch.printed_by:
             raise PrinterFault("the agent stops, and the printed book was not taken out yet")
-        self.worker.show_removal(watch.attempt.job)
+        self.worker.track_book(self.session)
+        if self.session.book_out:
+            self.worker.board.change(self.worker.name, reasons=(), removal_wanted=False)
+        else:
+            self.worker.show_removal(watch.attempt.job)
         if self.session.pump(PRINTING_POLL_S):
             return
         slip = self._ask_slip()

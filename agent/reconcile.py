@@ -216,8 +216,7 @@ class Reconciliation:
             if watch.clear:
                 self._count(watch)
             return True
-        decision = watch.decide()
-        match decision:
+        match self._decide(watch):
             case Decision.COMPLETED:
                 self.worker.complete(watch)
                 return True
@@ -231,6 +230,12 @@ class Reconciliation:
             case Decision.IN_DOUBT:
                 self._doubt(watch, why="nothing proves whether the book was printed: look at it")
                 return False
+
+    def _decide(self, watch: Watch) -> Decision:
+        """The decision; a reply that came after the counter was read has it read once more."""
+        if watch.must_count_again and watch.printer in (Printer.SAME, Printer.SAME_SESSION):
+            watch.count(self.session.read_counter())
+        return watch.decide()
 
     def _no_ink(self, watch: Watch) -> None:
         attempt = watch.attempt
@@ -313,7 +318,7 @@ class Reconciliation:
             # A person has resolved it meanwhile.
             self._stand(watch)
             return True
-        if watch.decide() is Decision.IN_DOUBT:
+        if self._decide(watch) is Decision.IN_DOUBT:
             return False
         return self._judge(watch)
 
@@ -341,7 +346,7 @@ class Reconciliation:
         if same:
             watch.count(self.session.read_counter())
         self.worker.board.change(self.worker.name, counter=watch.counter)
-        if watch.decide() is Decision.IN_DOUBT:
+        if self._decide(watch) is Decision.IN_DOUBT:
             self._doubt(watch, why=f"{why}: look at the book")
             self._await_late_evidence([watch])
         else:

@@ -166,11 +166,7 @@ class Station:
         """The job object of CONTRACT section 5."""
         clear = job.phase not in STOPPED or attempts.is_clear(reader, job)
         reasons = jobs.reasons_of(job, clear=clear)
-        if (
-            self.board.removal_wanted(job.id)
-            and not job.ended
-            and job.phase not in (Phase.WAITING, Phase.HELD)
-        ):
+        if state_of(job.phase) is JobState.PROCESSING and self.board.removal_wanted(job.id):
             reasons = [reason for reason in reasons if reason != Reason.BOOK_WANTED] + [
                 Reason.BOOK_REMOVAL_WANTED.value
             ]
@@ -390,8 +386,10 @@ class Station:
             raise RequestRefused(
                 404, "unknown-book", f"no waiting job has book {number} as its current one"
             )
-        if view.presented == number and job.phase is not Phase.WAITING:
-            return {"job": job.id}
+        at_hand = job.phase in (Phase.SELECTED, *PAGE_IN_PRINTER)
+        stands = view.situation is Situation.READY and not view.removal_wanted
+        if view.presented == number and at_hand and stands:
+            return {"job": job.id}  # its page stays in the printer
         return {"job": self._await(worker.request(lambda: worker.present(number, actor=actor)))}
 
     def accept_printer(

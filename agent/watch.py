@@ -38,6 +38,7 @@ class Watch:
         self.unasked_after_reply = False
         self.another_book = False
         self._book_left = False
+        self.counter_after_reply = False
         self.unasked_after_counter = False
         self.counter_moved = CounterMoved.NOT_READ
         self.counter: int | None = None
@@ -83,6 +84,7 @@ class Watch:
             return
         self.absorb(until=reading.position)
         self.counter = reading.value
+        self.counter_after_reply = self.reply_seen
         self.unasked_after_counter = False
         self.counter_moved = counter_movement(
             before=self.attempt.counter,
@@ -123,6 +125,12 @@ class Watch:
         return self.reply_seen or self.error_seen
 
     @property
+    def must_count_again(self) -> bool:
+        """Whether the completion reply came after the counter was read: that reading says nothing of it."""
+        counted = self.counter_moved is not CounterMoved.NOT_READ
+        return counted and self.reply_seen and not self.counter_after_reply
+
+    @property
     def contradicted(self) -> bool:
         """Whether what was seen cannot be a page printed on one book."""
         return self.another_book or self.counter_moved in (
@@ -145,6 +153,7 @@ class Watch:
             another_book=self.another_book,
             counter_kept=self.profile.counter_kept,
             counter_moved=self.counter_moved,
+            counter_after_reply=self.counter_after_reply,
             unasked_after_counter=self.unasked_after_counter,
             buffers_clear=self.clear,
             agent_lived=self.agent_lived,

@@ -362,7 +362,8 @@ class PrinterWorker:
             self.name,
             situation=Situation.READY,
             state=PrinterState.STOPPED,
-            reasons=(PrinterReason(stop),),
+            # The contract's word first, then the closer one.
+            reasons=tuple(dict.fromkeys((PrinterReason.PRINTER_CHANGED, PrinterReason(stop)))),
             job=None,
             detail=f"{attempts.explain_stop(reader, self.name)}; if it may print:"
             f" `print-agent printer accept {self.name} --reason ...`",
@@ -464,8 +465,6 @@ class PrinterWorker:
         Raises:
             RequestRefused: 404 ``unknown-book``, 409 ``not-allowed``.
         """
-        if self._presented is not None and self._presented.number == number:
-            return self._presented.job
         if attempts.reason_of_stop(self.journal.read(), self.name) is not None:
             raise RequestRefused(
                 409, "not-allowed", f"printer {self.name} must be accepted first: `printer accept`"
@@ -473,6 +472,15 @@ class PrinterWorker:
         why = self._refused_by_power()
         if why is not None:
             raise RequestRefused(409, "not-allowed", f"book {number} cannot be printed now: {why}")
+        if self._session_now is not None:
+            # What was told up to this answer was before the number was presented.
+            self._session_now.ask_slip()
+            self.track_book(self._session_now)
+        if self._presented is not None and self._presented.number == number:
+            if self._presented.since is not _BookSince.WENT_IN:
+                return self._presented.job
+            # The book that went in after it would use it up on its way out: it is presented anew.
+            self._forget_presented()
 
         def operation(tx: Any) -> Job:
             job = attempts.by_current_book(tx, number)
@@ -694,6 +702,10 @@ class PrinterWorker:
                 return
             try:
                 request.done.set_result(request.act())
+            except PrinterFault as fault:
+                why = f"printer {self.name} was lost just now: {fault}; wait for it and try again"
+                request.done.set_exception(RequestRefused(409, "not-allowed", why))
+                raise
             except PrintAgentError as error:
                 request.done.set_exception(error)
 

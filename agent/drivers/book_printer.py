@@ -258,14 +258,18 @@ class BookPrinter:
         self.conditions = found
         return found
 
-    def check_same_printer_still(self) -> SlipSensors:
+    def check_same_printer_still(self, *, tries: int = ASK_TRIES) -> SlipSensors:
         """Asks where the book is, and notices a printer that forgot to tell it unasked.
 
+        Args:
+            tries: 1 where a page is loaded: a printer that was silent may have lost it.
+
         Raises:
+            NoAnswer: It was silent.
             PrinterRestarted: Only asking shows where the book is: the automatic status is off, so the printer
                 lost its memory.
         """
-        asked = self.ask_slip()
+        asked = self.ask_slip(tries=tries)
         deadline = self._monotonic() + RESTART_GRACE_S
         while self.armed and not self._agrees(asked):
             left = deadline - self._monotonic()
@@ -275,7 +279,7 @@ class BookPrinter:
                 )
             if self.pump(left):
                 continue
-            asked = self.ask_slip()
+            asked = self.ask_slip(tries=tries)
         return asked
 
     def _agrees(self, asked: SlipSensors) -> bool:

@@ -58,6 +58,7 @@ class Evidence:
         reply_seen: The completion reply came, with exactly this attempt's process ID.
         unasked_after_reply: An automatic status that no request explains came after that reply.
         another_book: One was seen to leave and one to come in before that reply: the page is on two books.
+        counter_after_reply: The counter's latest reading came after the completion reply.
         unasked_after_counter: One came after the reply to the counter's latest reading.
         buffers_clear: The printer's buffers were proven clear.
         mrz_matches: The machine-readable zone was read back from the book and is this document's.
@@ -73,6 +74,7 @@ class Evidence:
     another_book: bool = False
     counter_kept: CounterKept = CounterKept.UNKNOWN
     counter_moved: CounterMoved = CounterMoved.NOT_READ
+    counter_after_reply: bool = False
     unasked_after_counter: bool = False
     buffers_clear: bool = False
     mrz_matches: bool = False
@@ -120,6 +122,7 @@ def _memory_kept(evidence: Evidence) -> bool:
     return (
         _same_printer(evidence)
         and evidence.counter_kept is CounterKept.LOST
+        and evidence.counter_after_reply
         and evidence.counter_moved is CounterMoved.BY_THE_INKED_ROWS
     )
 

@@ -105,6 +105,12 @@ class BenchLine:
         """The line flows again."""
         self.room, self.stuck = None, False
 
+    def forget_sent(self) -> None:
+        """What the printer has not taken yet is gone, as without flow control."""
+        self._fetch()
+        if self._line is not None:
+            self._line.waiting = b""
+
     # The agent's end
 
     def open(self, settings: SerialSettings) -> SerialTransport:

@@ -6,6 +6,7 @@ import pytest
 from bench_line import unspoilt
 from printer_bench import BOOKS, FIRST, SECOND, Step
 
+from agent.drivers import escpos
 from agent.drivers.book_printer import RESTART_GRACE_S
 from agent.live import PrinterState
 from agent.queue.states import Phase
@@ -186,3 +187,64 @@ def test_what_proves_a_page_outlives_a_reconciliation_that_broke_off(benches):
     bench.start_agent()
     bench.run(lambda: bench.phase() is Phase.COMPLETED)
     assert bench.line.spoil is unspoilt
+
+
+@pytest.mark.parametrize("blinks", [False, True])
+def test_a_reply_that_comes_after_the_counter_was_read_has_it_read_again(benches, blinks):
+    bench = benches()
+    bench.submit_jobs()
+    held = []
+
+    def hold_completion(reply):
+        if not reply.startswith(b"\x37\x22"):
+            return [(0.0, reply)]
+        held.append(reply)
+        return []
+
+    def story():
+        yield lambda: bench.phase() is Phase.COMMITTED
+        bench.hands_full = True
+        yield lambda: bench.phase() is Phase.IN_DOUBT
+        yield bench.passed(3.0)
+        if blinks:
+            bench.printer.power_off(bench.time)
+            bench.printer.power_on(bench.time)
+        bench.line.say(held[0])
+        yield bench.passed(30.0)
+
+    bench.at(Step.COMMIT, lambda: setattr(bench.line, "spoil", hold_completion))
+    bench.play(story())
+    counter = escpos.counter(bench.profile.counter)
+    talk = bench.line.talk
+    afterwards = talk[talk.index(("printer", held[0])) :]
+    assert any(who == "host" and counter in data for who, data in afterwards)
+    # Switched off and on since, its counter says no more that the page was printed whole.
+    assert bench.phase() is (Phase.IN_DOUBT if blinks else Phase.COMPLETED)
+
+
+def blink(bench):
+    """The printer loses its power for a second; what is sent to it meanwhile is gone."""
+
+    def back():
+        bench.line.forget_sent()
+        bench.printer.power_on(bench.time)
+
+    bench.printer.power_off(bench.time)
+    bench.after(1.0, back)
+
+
+def test_a_printer_that_was_silent_before_the_intent_has_its_page_loaded_again(benches):
+    bench = benches()
+    bench.submit_jobs()
+
+    def blinks_once_it_told_of_the_book(reply):
+        if reply[0] & 0x93 == 0x10 and bench.phase() is Phase.LOADED:
+            bench.line.spoil = unspoilt
+            blink(bench)
+        return [(0.0, reply)]
+
+    bench.at(
+        Step.BOOK_WANTED, lambda: setattr(bench.line, "spoil", blinks_once_it_told_of_the_book)
+    )
+    bench.run(settled(bench))
+    assert bench.events()[1:] == ["print-committed", "print-completed"]

@@ -116,6 +116,31 @@ def test_a_number_is_used_up_by_taking_out_the_book_that_went_in_after_it(techni
     assert bytes(bench.book(FIRST_BOOK).rows) == bench.raster().rows
 
 
+def test_a_number_presented_again_while_its_book_is_asked_out_stands_for_the_next_insertion(
+    technician,
+):
+    bench = technician.bench
+
+    def story():
+        yield technician.ready
+        yield from technician.presents(FIRST_BOOK)
+        yield technician.loaded
+        bench.line.pull()
+        bench.insert(FIRST_BOOK)
+        yield lambda: bench.view().situation is Situation.AWAY
+        bench.line.plug()
+        yield lambda: bench.view().removal_wanted
+        yield from technician.presents(FIRST_BOOK)
+        bench.remove()
+        yield technician.loaded
+        bench.insert(FIRST_BOOK)
+        yield lambda: bench.phase() is Phase.COMPLETED
+
+    bench.play(story())
+    presented = ["book-presented", "book-presented"]
+    assert bench.events() == ["job-accepted", *presented, "print-committed", "print-completed"]
+
+
 def test_a_book_that_was_in_before_its_number_is_asked_out_and_may_go_in_again(technician):
     bench = technician.bench
 

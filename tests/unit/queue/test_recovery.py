@@ -49,8 +49,15 @@ def test_a_page_that_went_on_another_book_is_a_doubt_whatever_the_printer_says()
 
 @pytest.mark.parametrize("kept", [CounterKept.DURABLE, CounterKept.UNKNOWN])
 def test_only_a_counter_that_would_be_lost_proves_memory(kept):
-    moved = replace(INTENT, reply_seen=True, counter_moved=CounterMoved.BY_THE_INKED_ROWS)
-    assert decide(replace(moved, counter_kept=CounterKept.LOST)) is Decision.COMPLETED
+    moved = replace(
+        INTENT,
+        reply_seen=True,
+        counter_moved=CounterMoved.BY_THE_INKED_ROWS,
+        counter_after_reply=True,
+    )
+    lost = replace(moved, counter_kept=CounterKept.LOST)
+    assert decide(lost) is Decision.COMPLETED
+    assert decide(replace(lost, counter_after_reply=False)) is Decision.IN_DOUBT
     assert decide(replace(moved, counter_kept=kept)) is Decision.IN_DOUBT
 
 
@@ -101,6 +108,7 @@ EVIDENCE = st.builds(
     another_book=st.booleans(),
     counter_kept=st.sampled_from(CounterKept),
     counter_moved=st.sampled_from(CounterMoved),
+    counter_after_reply=st.booleans(),
     unasked_after_counter=st.booleans(),
     buffers_clear=st.booleans(),
     mrz_matches=st.booleans(),
@@ -111,6 +119,7 @@ LESS = (
     {"reply_seen": False},
     {"unasked_after_reply": False},
     {"another_book": True},
+    {"counter_after_reply": False},
     {"unasked_after_counter": False},
     {"buffers_clear": False},
     {"mrz_matches": False},
