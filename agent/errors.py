@@ -34,6 +34,10 @@ class MessageRefused(PrintAgentError):
         status: the HTTP status, e.g. 401.
         name: the problem's name without ``urn:print-agent:``, e.g. ``bad-signature``.
         detail: what failed, what was expected and found; no holder data.
+
+    Attributes:
+        jti: What a message with a good signature calls itself, where that is well formed.
+        seq: Its number, likewise.
     """
 
     def __init__(self, status: int, name: str, detail: str) -> None:
@@ -41,6 +45,8 @@ class MessageRefused(PrintAgentError):
         self.status = status
         self.name = name
         self.detail = detail
+        self.jti: str | None = None
+        self.seq: int | None = None
 
 
 class RequestRefused(PrintAgentError):

@@ -208,11 +208,15 @@ class Intake:
         else:
             intake_rules.check_books_free(reader, content)
             open_documents(content, self._keys(), now=self._clock.now(), check_mrz=check_mrz)
+            self._check_room()
+        return _Checked(envelope, content, trust)
+
+    def _check_room(self) -> None:
+        """Only for authorizations: what stops a job, or lets its document go, may come while there is any room at all."""
         if not self._has_room():
             raise MessageRefused(
                 507, "disk-full", "the station's disk is full: free some room, then send it again"
             )
-        return _Checked(envelope, content, trust)
 
     @staticmethod
     def _job_named(envelope: Envelope) -> str | None:
@@ -268,6 +272,6 @@ class Intake:
             refused.status,
             type=f"urn:print-agent:{refused.name}",
             detail=refused.detail,
-            jti=None if envelope is None else envelope.jti,
-            seq=None if envelope is None else envelope.seq,
+            jti=refused.jti if envelope is None else envelope.jti,
+            seq=refused.seq if envelope is None else envelope.seq,
         )

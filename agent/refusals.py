@@ -54,8 +54,8 @@ class Refusals:
         evidence: dict[str, Any] = {}
         if raw is not None:
             evidence["sha256"] = base64url(hashlib.sha256(raw).digest())
-        if jti is not None:
-            evidence |= {"jti": jti, "seq": seq}
+        named = {"jti": jti, "seq": seq}
+        evidence |= {name: value for name, value in named.items() if value is not None}
         self._submit(note=problem, evidence=evidence).result()
 
     def tell_untold(self) -> None:

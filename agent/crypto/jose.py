@@ -17,6 +17,7 @@ from agent.model import INTEGER_MAX, base64url
 
 encode_base64url = base64url  # the other half of decode_base64url
 
+DIGITS_MAX = 400  # of an integer that no claim has; without a limit it takes long to read
 JSON_DEPTH_MAX = 16  # nested arrays and objects, the outer one is 1; CONTRACT section 3
 
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
@@ -83,7 +84,15 @@ def _refuse_constant(_: str) -> NoReturn:
     raise ValueError("NaN and Infinity are not JSON")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique_members, parse_constant=_refuse_constant)
+def _parse_integer(digits: str) -> int:
+    if len(digits) > DIGITS_MAX:
+        raise ValueError(f"an integer of more than {DIGITS_MAX} digits")
+    return int(digits)
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_unique_members, parse_constant=_refuse_constant, parse_int=_parse_integer
+)
 
 
 def parse_json(data: bytes) -> Any:

@@ -43,6 +43,9 @@ APPLICATION_LENGTH_MAX = 64  # characters
 BOOKS_MAX = 4  # entries
 REASON_LENGTH_MAX = 256  # characters, CONTRACT section 3.3
 STATION_ID_LENGTH_MAX = 64  # characters
+# The next receipt gets a higher number, and those after it must stay integers of section 3 for ever.
+THROUGH_MAX = 2**52
+FOUND_DIGITS_MAX = 10  # of an integer that an error text repeats: a time, and no personal number
 
 _WHITE_SPACE = b" \t\r\n"
 _HEADER_MEMBERS = frozenset({"alg", "kid", "typ"})
@@ -64,10 +67,13 @@ def open_envelope(raw: bytes, *, trust: TrustStore, station_id: str, authority_i
     header, payload, signature, signing_input = _split(text)  # 2
     key = _verified_key(header, signature, signing_input, trust)  # 3
     claims = _claims(payload, typ=header["typ"], role=key.role)  # 3 for the role, 4
-    if claims["iss"] != authority_id or claims["aud"] != station_id:  # 5
-        raise MessageRefused(
-            403, "wrong-station", "The iss or aud is not this station's authority and id."
-        )
+    try:
+        _check_envelope(claims)  # 4
+        _check_addressee(claims, iss=authority_id, aud=station_id)  # 5
+    except MessageRefused as refused:
+        refused.jti = claims["jti"] if _is_job_id(claims.get("jti")) else None
+        refused.seq = claims["seq"] if jose.is_integer(claims.get("seq"), at_least=1) else None
+        raise
     return Envelope(
         typ=header["typ"],
         kid=key.kid,
@@ -117,7 +123,7 @@ def _verified_key(
 
 
 def _claims(payload: bytes, *, typ: str, role: Role) -> dict[str, Any]:
-    """What is left of check 3 (who may sign which action), and check 4."""
+    """The payload's object, and what is left of check 3: who may sign which action."""
     claims: dict[str, Any] | None = None
     fault = ""
     try:
@@ -130,6 +136,11 @@ def _claims(payload: bytes, *, typ: str, role: Role) -> dict[str, Any]:
         raise _bad_signature("A root key signs trust updates and nothing else; only it signs them.")
     if claims is None:
         raise _malformed(f"The payload is no strict JSON object: {fault}.")
+    return claims
+
+
+def _check_envelope(claims: Mapping[str, Any]) -> None:
+    """Check 4."""
     _require_job_id(claims, "jti")
     _require_integer(claims, "seq", at_least=1)
     _require_integer(claims, "iat")
@@ -138,7 +149,17 @@ def _claims(payload: bytes, *, typ: str, role: Role) -> dict[str, Any]:
         _require_integer(claims, "nbf")
     _require_string(claims, "iss")
     _require_string(claims, "aud")
-    return claims
+
+
+def _check_addressee(claims: Mapping[str, Any], **wanted: str) -> None:
+    """Check 5."""
+    for name, value in wanted.items():
+        if claims[name] != value:
+            raise MessageRefused(
+                403,
+                "wrong-station",
+                f"The {name} is {_found(claims[name])}, here it must be {value!r}: send it where it belongs.",
+            )
 
 
 def read_claims(envelope: Envelope) -> Authorization | Directive:
@@ -184,7 +205,7 @@ def _read_directive(envelope: Envelope) -> Directive:
     claims = envelope.claims
     name = claims.get("action")
     if not isinstance(name, str) or name not in set(Action):
-        raise _malformed("The action is none that this station knows.")
+        raise _malformed(f"The action is {_found(name)}; allowed: {', '.join(Action)}.")
     action = Action(name)
     match action:
         case Action.REVOKE | Action.HOLD | Action.RELEASE:
@@ -200,7 +221,7 @@ def _read_directive(envelope: Envelope) -> Directive:
             through, head = _require_chain_end(claims)
             return Directive(envelope, action, through=through, head=head)
         case Action.RESUME:
-            through, head = _require_chain_end(claims)
+            through, head = _require_chain_end(claims, at_most=THROUGH_MAX)
             printed = _require_job_ids(claims.get("printed"))
             return Directive(envelope, action, through=through, head=head, printed=printed)
         case Action.TRUST:
@@ -222,7 +243,9 @@ def _require_integer(
 ) -> int:
     value = claims.get(name)
     if not jose.is_integer(value, at_least=at_least, at_most=at_most):
-        raise _malformed(f"The claim {name} is no integer of {at_least}..{at_most}.")
+        raise _malformed(
+            f"The claim {name} is no integer of {at_least}..{at_most}: it is {_found(value)}."
+        )
     assert isinstance(value, int)
     return value
 
@@ -232,10 +255,29 @@ def _require_string(
 ) -> str:
     value = claims.get(name)
     if not isinstance(value, str):
-        raise _malformed(f"The claim {name} is no string.")
+        raise _malformed(f"The claim {name} is no string: it is {_found(value)}.")
     if len(value) < length_min or (length_max is not None and len(value) > length_max):
-        raise _malformed(f"The claim {name} has not {length_min}..{length_max} characters.")
+        raise _malformed(
+            f"The claim {name} has not {length_min}..{length_max} characters: it has {len(value)}."
+        )
     return value
+
+
+def _found(value: object) -> str:
+    """What stands there, in words that repeat neither a text nor a number as long as a person's."""
+    match value:
+        case None:
+            return "missing or null"
+        case bool():
+            return str(value).lower()
+        case int() if len(str(value)) <= FOUND_DIGITS_MAX:
+            return str(value)
+        case str():
+            return f"a string of {len(value)} characters"
+        case list() | dict():
+            return "an array" if isinstance(value, list) else "an object"
+        case _:
+            return "another number"
 
 
 def _require_reason(claims: Mapping[str, Any]) -> str:
@@ -263,9 +305,9 @@ def _require_job_ids(value: object) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _require_chain_end(claims: Mapping[str, Any]) -> tuple[int, str]:
+def _require_chain_end(claims: Mapping[str, Any], *, at_most: int = INTEGER_MAX) -> tuple[int, str]:
     """The claims ``through`` and ``head`` of ``acknowledge`` and ``resume``."""
-    through = _require_integer(claims, "through")
+    through = _require_integer(claims, "through", at_most=at_most)
     head = _require_string(claims, "head")
     try:
         jose.require_base64url(head.encode())

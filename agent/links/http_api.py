@@ -595,10 +595,13 @@ async def _http_error(_: Request, error: Exception) -> Response:
 
 
 async def _invalid(_: Request, error: Exception) -> Response:
-    # Only the places are told: what was found there may be anything.
+    # Where it is and what is allowed there; what was found may be anything.
     assert isinstance(error, RequestValidationError)
-    places = ", ".join(" ".join(str(part) for part in fault["loc"]) for fault in error.errors())
-    return problem(400, "malformed", f"missing or out of its range: {places}")
+    faults = (
+        f"{' '.join(str(part) for part in fault['loc'])}: {fault['msg']}"
+        for fault in error.errors()
+    )
+    return problem(400, "malformed", "; ".join(faults))
 
 
 async def _gone(_: Request, error: Exception) -> Response:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import errno
+import hashlib
 import logging
 import os
 import stat
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 MESSAGE_ENDING = ".jws"
 SEQUENCE_ENDING = ".jose-seq"
-DISK_FULL_STATUS = 507
+ACCEPTED_STATUS, KNOWN_STATUS, DISK_FULL_STATUS = 201, 200, 507
 PIECE_SIZE = 64 * 1024
 RESCAN_S = 10.0  # a look without being told, should a change be missed
 ACCEPTED_DAYS = 30
@@ -109,6 +110,8 @@ class Inbox:
         self._thread = threading.Thread(target=self._run, name="inbox", daemon=True)
         self._observer: Any = None
         self._first_seen: dict[str, tuple[_Seen, float]] = {}
+        # Lines that an earlier look at a file that stayed has accepted, by their hashes; and the file's inode.
+        self._taken: dict[str, tuple[int, set[bytes]]] = {}
         self._accepted_s = accepted_days * 86_400
         self._clear_at = 0.0
         self.progress = 0  # looks at the folder and at files in it
@@ -230,9 +233,8 @@ class Inbox:
                 and not entry.name.startswith(".")
                 and entry.is_file(follow_symlinks=False)
             )
-        self._first_seen = {
-            name: seen for name, seen in self._first_seen.items() if name in set(names)
-        }
+        for gone in (self._first_seen.keys() | self._taken.keys()) - set(names):
+            self._forget(gone)
         wait_s = RESCAN_S
         for name in names:
             if self._stopping.is_set():
@@ -289,8 +291,12 @@ class Inbox:
             with self.refused_folder.place(inbox, name, outcome.problem) as (refused, free):
                 self._move(inbox, name, refused, free, seen)
         os.fsync(inbox)
-        self._first_seen.pop(name, None)
+        self._forget(name)
         return Look.DONE
+
+    def _forget(self, name: str) -> None:
+        self._first_seen.pop(name, None)
+        self._taken.pop(name, None)
 
     def _settled(self, name: str, seen: _Seen) -> bool:
         """Whether the file has looked like this for a while."""
@@ -318,7 +324,7 @@ class Inbox:
         try:
             if name.endswith(MESSAGE_ENDING):
                 return self._take_message(file, seen, settled=settled)
-            return self._take_sequence(file, seen, settled=settled)
+            return self._take_sequence(name, file, seen, settled=settled)
         except MessageRefused as refused:
             if settled:
                 self._station.refused(
@@ -340,23 +346,37 @@ class Inbox:
             self._station.refused(answer, raw)
         return _Outcome(problem_details(answer.status, problem_name(answer.type), answer.detail))
 
-    def _take_sequence(self, file: BinaryIO, seen: _Seen, *, settled: bool) -> _Outcome:
+    def _take_sequence(self, name: str, file: BinaryIO, seen: _Seen, *, settled: bool) -> _Outcome:
         if seen.size > BATCH_SIZE_MAX:
             raise sequence_too_large()
         under_way: deque[bytes] = deque()
+        inode, taken = self._taken.get(name, (seen.inode, set()))
+        if inode != seen.inode:
+            taken = set()
+        self._taken[name] = (seen.inode, taken)
+        in_this_look: set[bytes] = set()
         rows: list[dict[str, Any]] = []
         outcome = _Outcome()
         refused = False
         for answer in self._station.intake.take_many(_lines(file, under_way)):
             line = under_way.popleft()
-            rows.append(answer.row())
+            digest = hashlib.sha256(line).digest()
+            by_an_earlier_look = digest in taken - in_this_look
+            in_this_look.add(digest)
+            row = answer.row()
+            if answer.status == KNOWN_STATUS and by_an_earlier_look:
+                row["status"] = ACCEPTED_STATUS
+            if row["status"] == ACCEPTED_STATUS:
+                taken.add(digest)
+            rows.append(row)
             if answer.status == DISK_FULL_STATUS:
                 outcome.disk_full = True
             elif not answer.accepted:
                 refused = True
-                # Of a line over the limit nothing is left that could be proven by its hash.
-                if settled and answer.type != f"{PROBLEM_URN}too-large":
-                    self._station.refused(answer, line)
+                if settled:
+                    # Of a line over the limit nothing is left that could be proven by its hash.
+                    too_large = answer.type == f"{PROBLEM_URN}too-large"
+                    self._station.refused(answer, None if too_large else line)
         outcome.problem = rows if refused else None
         outcome.empty = not rows
         return outcome

@@ -368,15 +368,18 @@ def _acknowledge(tx: Transaction, directive: Directive, *, documents_days: int) 
     if directive.envelope.seq < int(tx.station("resumed_by", 0)):
         # Signed before the resume that settled which chain counts.
         return
-    if tx.journal_hash(through) != head:
+    held = through if tx.journal_hash(through) == head else tx.receipt_of_hash(head)
+    if held is None:
         if not tx.station("rolled_back"):
             tx.put("station", "rolled_back", value=1)
             tx.receipt(
                 "journal-rolled-back", actor=AUTHORITY, evidence={"through": through, "head": head}
             )
         return
-    if through > int(tx.station("acknowledged", 0)):
-        tx.put("station", "acknowledged", value=through)
+    # It may hold more of this chain than it acknowledges, and cannot acknowledge more than it holds.
+    acknowledged = min(through, held)
+    if acknowledged > int(tx.station("acknowledged", 0)):
+        tx.put("station", "acknowledged", value=acknowledged)
     if not erase_documents(tx, kept_days=documents_days, actor=AUTHORITY, limit=INTEGER_MAX):
         tx.note_if_changed("acknowledged")
 

@@ -273,6 +273,10 @@ class Transaction(Reader):
         """The hash of the receipt of that ``seq``, or None where the chain has none."""
         return self._journal.receipt_hash(self, seq)
 
+    def receipt_of_hash(self, receipt_hash: str) -> int | None:
+        """The ``seq`` of the receipt with that hash, or None where the chain has none; it reads the whole chain."""
+        return self._journal.receipt_of_hash(self, receipt_hash)
+
     def advance_known_time(self, moment: int) -> None:
         """Moves the known time forward, never back."""
         if self._journal.known_time.advance(moment):
@@ -522,6 +526,20 @@ class Journal:
             if found == seq:
                 return self.signer.hash_of(text)
         return None
+
+    def receipt_of_hash(self, reader: Reader, receipt_hash: str) -> int | None:
+        """The ``seq`` of the receipt with that hash, or None where the chain has none; the chain's start has ``seq`` 0."""
+        if receipt_hash == self.head.hash:
+            return self.head.seq
+        # Each receipt names the one before it.
+        next_seq = reader.value(
+            "SELECT seq FROM events WHERE seq IS NOT NULL AND CAST(payload AS TEXT) ->> 'prev' = ?",
+            (receipt_hash,),
+        )
+        if next_seq is None:
+            return None
+        before = reader.value("SELECT max(seq) FROM events WHERE seq < ?", (next_seq,))
+        return 0 if before is None else int(before)
 
     def close(self) -> None:
         """Closes the writing connection and this thread's reader; the last to close takes the log with it."""

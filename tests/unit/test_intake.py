@@ -271,3 +271,16 @@ def test_what_is_handed_over_together_shares_one_commit(
     done = commits.submit_many([lambda tx: tx.now] * (BATCH_MAX + 1))
     assert {future.result() for future in done} == {NOW}
     assert commit_sizes == [BATCH_MAX + 1]
+
+
+# A disk that fills
+
+
+def test_on_a_disk_that_fills_no_job_is_taken_and_each_can_still_be_stopped(bench: IntakeBench):
+    bench.authorize("job-1", "C0000001")
+    bench.has_room = False
+    refused = bench.take(bench.authorization("job-2", "C0000002"))
+    assert status(refused) == (507, "disk-full")
+    for action in (Action.HOLD, Action.RELEASE, Action.REVOKE, Action.ACKNOWLEDGE):
+        bench.direct(action)
+    assert bench.shown() == ("canceled", ["revoked"])

@@ -264,6 +264,51 @@ def test_no_refusal_repeats_what_was_sent() -> None:
         assert secret not in refused.value.detail
 
 
+def test_a_well_signed_message_is_refused_by_its_name_as_far_as_that_is_well_formed() -> None:
+    for changed, named in (
+        ({"aud": "another"}, ("job-1", 1)),
+        ({"nbf": "x"}, ("job-1", 1)),
+        ({"jti": " "}, (None, 1)),
+        ({"seq": 0}, ("job-1", None)),
+    ):
+        with pytest.raises(MessageRefused) as refused:
+            read(sign(claims(books=BOOKS, jti="job-1", seq=1) | changed))
+        assert (refused.value.jti, refused.value.seq) == named
+
+
+def test_what_stands_there_is_told_without_repeating_a_text_or_a_personal_number() -> None:
+    for value, words in (
+        (101, "no integer of 1..100: it is 101"),
+        (True, "it is true"),
+        (1.5, "it is another number"),
+        ("CONTOHWATI", "it is a string of 10 characters"),
+        (3171234567890123, "it is another number"),
+        ([1], "it is an array"),
+    ):
+        with pytest.raises(MessageRefused, match=words) as refused:
+            read(sign(claims(books=BOOKS, priority=value)))
+        assert "3171234567890123" not in refused.value.detail
+    with pytest.raises(MessageRefused, match="allowed: revoke, hold, release"):
+        read(directive(action="print"))
+
+
+def test_a_resume_leaves_room_for_the_numbers_of_all_receipts_to_come() -> None:
+    chain = {"head": "A" * 43, "printed": []}
+    assert read(directive(action="resume", through=2**52, **chain))
+    assert answer(directive(action="resume", through=2**52 + 1, **chain)) == (400, "malformed")
+
+
+def test_an_integer_of_any_length_that_no_claim_has_is_read_or_refused_in_plain_words() -> None:
+    payload = json.dumps(claims(books=BOOKS))
+    for digits in (400, 401, 100_000):
+        raw = sign(payload.replace("{", '{"other": ' + "1" * digits + ", ", 1).encode())
+        if digits <= 400:
+            assert isinstance(read(raw), Authorization)
+        else:
+            with pytest.raises(MessageRefused, match="an integer of more than 400 digits"):
+                read(raw)
+
+
 GOOD = sign(claims(books=BOOKS))
 
 

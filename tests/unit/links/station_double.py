@@ -101,7 +101,7 @@ class StationDouble:
         self.overview = OverviewDouble()
         self.acts: list[tuple[Any, ...]] = []
         self.failures: list[BaseException] = []
-        self.refusals: list[tuple[int, bytes]] = []
+        self.refusals: list[tuple[int, bytes | None]] = []
         self.subscriptions: list[SubscriptionDouble] = []
         self.present_waits: threading.Event | None = None
         self.well = True
@@ -109,7 +109,7 @@ class StationDouble:
     def failed(self, error: BaseException) -> None:
         self.failures.append(error)
 
-    def refused(self, answer: Answer, raw: bytes) -> None:
+    def refused(self, answer: Answer, raw: bytes | None) -> None:
         self.refusals.append((answer.status, raw))
 
     def jobs(self, **question: Any) -> list[dict[str, Any]]:

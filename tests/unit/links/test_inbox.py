@@ -16,7 +16,7 @@ from agent.links import refused_folder
 from agent.links.inbox import ACCEPTED_DAYS, CLEAR_S, RETRY_S, SETTLE_S, Inbox
 from agent.links.refused_folder import RefusedFolder
 from agent.links.sequence import MESSAGE_STREAM_MAX
-from agent.model import BATCH_LINES_MAX, BATCH_SIZE_MAX
+from agent.model import BATCH_LINES_MAX, BATCH_SIZE_MAX, MESSAGE_SIZE_MAX
 from tests.unit.links.station_double import StationDouble
 
 
@@ -122,10 +122,26 @@ def test_a_sequence_with_a_refused_line_is_refused_whole_and_its_good_lines_stay
     assert bench.names("refused") == ["x.jose-seq", "x.jose-seq.problem.json"]
     rows = bench.problem("x.jose-seq")
     assert [set(row) for row in rows] == [{"status", "type", "job"}] * 3
-    assert [row["status"] for row in rows][1] == 400
+    # Also what the first look accepted, before the file was settled.
+    assert [row["status"] for row in rows] == [201, 400, 201]
     assert rows[0]["job"] == "good-1"
     assert list(bench.station.intake.known) == [b"good-1", b"good-2"]
     assert bench.station.refusals == [(400, b"bad")]
+
+
+def test_what_was_known_before_a_refused_sequence_or_comes_twice_in_it_is_known(bench: Bench):
+    bench.put("known.jws", b"good-1")
+    bench.look()
+    bench.put("x.jose-seq", b"good-1\nbad\ngood-2\ngood-2\n")
+    bench.look()
+    assert [row["status"] for row in bench.problem("x.jose-seq")] == [200, 400, 201, 200]
+
+
+def test_a_line_over_the_limit_is_told_though_nothing_of_it_is_left(bench: Bench):
+    bench.put("x.jose-seq", b"x" * (MESSAGE_SIZE_MAX + 1) + b"\ngood-1\n")
+    bench.look()
+    assert [row["status"] for row in bench.problem("x.jose-seq")] == [413, 201]
+    assert bench.station.refusals == [(413, None)]
 
 
 def test_a_sequence_of_too_many_lines_is_one_problem(bench: Bench):

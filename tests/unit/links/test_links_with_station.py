@@ -267,15 +267,18 @@ def test_of_a_flood_of_refused_messages_a_hundred_an_hour_are_told_and_the_rest_
     assert told[-1]["evidence"] == {"sha256": base64url(hashlib.sha256(b"nonsense").digest())}
 
 
+@pytest.mark.parametrize(
+    ("name", "problem"), [("exp-past", "expired"), ("aud-wrong", "wrong-station")]
+)
 def test_a_refused_message_of_a_good_signature_is_told_with_its_jti_and_seq(
-    station: Station, client: Client, vectors_dir: Path
+    station: Station, client: Client, vectors_dir: Path, name: str, problem: str
 ):
-    raw = (vectors_dir / "messages" / "exp-past.jws").read_bytes()
+    raw = (vectors_dir / "messages" / f"{name}.jws").read_bytes()
     answer = station.intake.take(raw)
     station.refused(answer, raw)
     (told,) = told_refusals(client)
-    assert told["note"] == "expired"
-    assert told["evidence"]["jti"] == "exp-past"
+    assert told["note"] == problem
+    assert told["evidence"]["jti"] == name
     assert told["evidence"]["seq"] > 0
 
 

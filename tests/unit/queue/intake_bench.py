@@ -90,7 +90,9 @@ class IntakeBench:
             station_id=STATION,
             authority_id=AUTHORITY,
             clock=self.clock,
+            has_room=lambda: self.has_room,
         )
+        self.has_room = True
         self.seq = int(self.read().value("SELECT coalesce(max(seq), 0) FROM messages"))
 
     def close(self) -> None:

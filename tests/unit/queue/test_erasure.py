@@ -122,6 +122,22 @@ def test_only_ended_and_acknowledged_jobs_are_erased(bench):
     assert kept == {"job-1"}
 
 
+def test_an_acknowledge_tells_no_more_than_its_head_and_its_through_say(bench):
+    """The authority may hold more of the chain than it acknowledges; it cannot acknowledge more than it holds."""
+    heads = []
+    for number in (1, 2, 3):
+        bench.authorize(f"job-{number}", f"C000000{number}")
+        heads.append(bench.journal.durable_head(bench.read()))
+    (first, _), (second, second_hash), (last, _) = heads
+    bench.direct(Action.ACKNOWLEDGE, through=first, head=second_hash)
+    assert bench.read().station("acknowledged") == first
+    bench.direct(Action.ACKNOWLEDGE, through=last, head=second_hash)
+    assert bench.read().station("acknowledged") == second
+    assert not bench.read().station("rolled_back")
+    bench.direct(Action.ACKNOWLEDGE, through=first, head="A" * 43)
+    assert bench.read().station("rolled_back")
+
+
 def test_an_acknowledge_that_erases_nothing_writes_no_receipt_and_an_older_one_takes_nothing_back(
     bench,
 ):
