@@ -27,6 +27,7 @@ from station_fixture import (
 from agent.cli.client import Client
 from agent.clock import SystemClock
 from agent.config import load_settings
+from agent.reserve import RESERVE_BYTES
 from agent.service import open_journal
 
 DISK_MIB = 24
@@ -157,7 +158,9 @@ def test_a_full_disk_lets_what_has_begun_be_told_and_a_start_on_it_serves(stoppe
         # The reserve is for what has begun.
         stopped.client.post(f"/v1/jobs/{FIRST}/hold", {"reason": "full"})
         assert "free some room" in stopped.conditions()["disk-full"]
-    eventually((stopped.state / "reserve").exists)
+    # It is made first, and takes its room then.
+    reserve = stopped.state / "reserve"
+    eventually(lambda: reserve.exists() and reserve.stat().st_size == RESERVE_BYTES)
     stopped.kill()
     with stopped.full():
         stopped.start()
