@@ -1,4 +1,4 @@
-"""Which doubts were needless: CONTRACT 4.1's evidence once more, from what truly went over the line.
+"""Which doubts were needless, and which completions too bold: CONTRACT 4.1's evidence once more, from what truly went over the line.
 
 The agent's word counts for nothing here but where it takes its decisions: an attempt begins with its load,
 has an intent once the receipt tells it, and a doubt of it stands when the agent waits for no more evidence.
@@ -52,6 +52,7 @@ class _Attempt:
         False  # one left and one came in before the reply: P4 outranks the rows of 4.1
     )
     read: bool = False
+    read_after_reply: int | None = None
     unasked_after_reading: bool = False
 
 
@@ -117,6 +118,7 @@ class Doubts:
     def _forget(self, attempt: _Attempt) -> None:
         """A reading counts anew in each session; without process IDs, so does the completion reply."""
         attempt.own_session = attempt.read = attempt.unasked_after_reading = False
+        attempt.read_after_reply = None
         if not self._has_process_ids:
             attempt.reply = attempt.unasked_after_reply = False
 
@@ -163,8 +165,9 @@ class Doubts:
                 attempt.reply |= reply.text == attempt.process_id
             case escpos.QueuedStatus() if not self._has_process_ids:
                 attempt.reply |= attempt.process_id is not None and attempt.own_session
-            case escpos.TextReply():
-                attempt.read |= reply.text.isdigit()
+            case escpos.TextReply() if reply.text.isdigit():
+                attempt.read = True
+                attempt.read_after_reply = int(reply.text) if attempt.reply else None
             case escpos.AutomaticStatus() if unasked:
                 self._memory_was_kept(attempt)
             case _:
@@ -206,11 +209,14 @@ class Doubts:
                 attempt.rows = claims["evidence"]["inked_rows"]
                 attempt.own_session = True
                 attempt.read = attempt.unasked_after_reading = False
+                attempt.read_after_reply = None
             case "print-in-doubt":
                 attempt.doubted = True
                 attempt.book = claims["book"]
                 self.begun[attempt.struck_by] += 1
             case event if event in _OUTCOMES:
+                if event == "print-completed" and claims["actor"] == "agent":
+                    self._check_completed(attempt)
                 del self._attempts[attempt.job]
 
     # The rules
@@ -228,6 +234,17 @@ class Doubts:
         if right:
             self._judge.complain(
                 f"P4: the doubt of {attempt.job} was needless: the evidence says {answer} of book {attempt.book}"
+            )
+
+    def _check_completed(self, attempt: _Attempt) -> None:
+        """Row 2 of 4.1, whatever the ink says: the reply, and what was told after it."""
+        counted = (
+            self._office.counter_kept == "lost"
+            and attempt.read_after_reply == attempt.counter + attempt.rows
+        )
+        if not attempt.reply or not (attempt.unasked_after_reply or counted):
+            self._judge.complain(
+                f"P4: {attempt.job} was told completed on evidence that 4.1 does not take"
             )
 
     def _allowed(self, attempt: _Attempt) -> str | None:

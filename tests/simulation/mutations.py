@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 import apsw
 
-from agent.drivers.book_printer import BookPrinter
+from agent.drivers.book_printer import BookPrinter, CounterReading
 from agent.errors import BookInTheWay
 from agent.loading import Loading
 from agent.queue import attempts, journal, recovery, start
@@ -129,6 +129,16 @@ def _reply_without_memory(stack: ExitStack) -> None:
     stack.enter_context(patch.object(recovery, "_memory_kept", lambda evidence: True))
 
 
+def _reply_after_the_reading(stack: ExitStack) -> None:
+    count = Watch.count
+
+    def believe(self: Watch, reading: CounterReading | None) -> None:
+        count(self, reading)
+        self.counter_after_reply = reading is not None
+
+    stack.enter_context(patch.object(Watch, "count", believe))
+
+
 def _loaded_with_book_in(stack: ExitStack) -> None:
     stack.enter_context(
         patch.object(
@@ -224,6 +234,13 @@ MUTATIONS = (
         (Mishap.PRINTER,),
         {"profile": "column-slip"},
         at="write to the line",
+    ),
+    Mutation(
+        "a counter believed that was read before the reply",
+        _reply_after_the_reading,
+        (Mishap.REPLY_LATE,),
+        {"profile": "page-slip", "counter_kept": "lost"},
+        at="the printer",
     ),
     Mutation(
         "a page loaded with a book in",
