@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from agent.composer import ComposedPage
-from agent.drivers.book_printer import POLL_S, BookPrinter, CounterReading
+from agent.drivers.book_printer import ASK_TRIES, POLL_S, BookPrinter, CounterReading
 from agent.drivers.escpos import FAULTS
 from agent.errors import BookInTheWay
 from agent.live import PrinterReason, PrinterState, Situation
@@ -139,8 +139,10 @@ class Loading:
         )
         while True:
             self._check()
-            # A printer that was silent for a while may have been switched off and on: the page is loaded again then.
-            slip = self.session.check_same_printer_still(tries=1)
+            # One that was silent, once the book is in, may have been switched off and on: it is loaded again then.
+            # While the book is out, its going in will tell.
+            tries = ASK_TRIES if self.session.book_out else 1
+            slip = self.session.check_same_printer_still(tries=tries)
             self._check()
             if slip.book_in and not slip.waiting and not self.session.conditions & FAULTS:
                 return

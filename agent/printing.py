@@ -124,7 +124,9 @@ class Printing:
             raise PrinterFault("the agent stops, and the printed book was not taken out yet")
         self.worker.track_book(self.session)
         if self.session.book_out:
-            self.worker.board.change(self.worker.name, reasons=(), removal_wanted=False)
+            self.worker.board.change(
+                self.worker.name, reasons=(), removal_wanted=False, detail="printing"
+            )
         else:
             self.worker.show_removal(watch.attempt.job)
         if self.session.pump(PRINTING_POLL_S):

@@ -241,7 +241,9 @@ class Reconciliation:
         attempt = watch.attempt
         job = jobs.require(self.worker.journal.read(), attempt.job)
         if job.phase in PAGE_IN_PRINTER or (job.ended and not watch.committed):
-            self.worker.journal.write(lambda tx: attempts.take_back(tx, job.id))
+            self.worker.journal.write(
+                lambda tx: attempts.take_back(tx, job.id, printer=self.worker.name)
+            )
         elif job.phase in (Phase.COMMITTED, Phase.IN_DOUBT):
             self.worker.journal.write(
                 lambda tx: attempts.no_ink(

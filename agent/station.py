@@ -386,7 +386,7 @@ class Station:
             raise RequestRefused(
                 404, "unknown-book", f"no waiting job has book {number} as its current one"
             )
-        at_hand = job.phase in (Phase.SELECTED, *PAGE_IN_PRINTER)
+        at_hand = job.phase in (Phase.SELECTED, *PAGE_IN_PRINTER) and job.printer == printer
         stands = view.situation is Situation.READY and not view.removal_wanted
         if view.presented == number and at_hand and stands:
             return {"job": job.id}  # its page stays in the printer

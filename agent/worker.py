@@ -308,7 +308,7 @@ class PrinterWorker:
             elif attempt.process_id is not None:
                 self._doubt(attempt, why=f"the printer was lost while it printed: {fault}")
         for job in attempts.selected(self.journal.read(), self.name):
-            self.journal.write(partial(attempts.take_back, job_id=job.id))
+            self.journal.write(partial(attempts.take_back, job_id=job.id, printer=self.name))
 
     def _away_reasons(self) -> tuple[PrinterReason, ...]:
         view = self.board.view(self.name)
@@ -362,8 +362,8 @@ class PrinterWorker:
             self.name,
             situation=Situation.READY,
             state=PrinterState.STOPPED,
-            # The contract's word first, then the closer one.
-            reasons=tuple(dict.fromkeys((PrinterReason.PRINTER_CHANGED, PrinterReason(stop)))),
+            # The closer word, and the contract's.
+            reasons=tuple(dict.fromkeys((PrinterReason(stop), PrinterReason.PRINTER_CHANGED))),
             job=None,
             detail=f"{attempts.explain_stop(reader, self.name)}; if it may print:"
             f" `print-agent printer accept {self.name} --reason ...`",
@@ -440,7 +440,7 @@ class PrinterWorker:
             if (
                 job is not None
                 and job.phase in (Phase.SELECTED, Phase.WAITING)
-                and job.book == self._presented.number
+                and self._may_take(job, self._presented.number)
             ):
                 return self._select(job)
             self._forget_presented()
@@ -449,6 +449,10 @@ class PrinterWorker:
         for job in attempts.candidates(reader, now=self.clock.now()):
             return self._select(job)
         return None
+
+    def _may_take(self, job: Job, number: str) -> bool:
+        """Whether the job still has this book, and no other printer has taken it."""
+        return job.book == number and job.printer in (None, self.name)
 
     def _select(self, job: Job) -> Job | None:
         if job.phase is Phase.SELECTED:
@@ -477,9 +481,12 @@ class PrinterWorker:
             self._session_now.ask_slip()
             self.track_book(self._session_now)
         if self._presented is not None and self._presented.number == number:
-            if self._presented.since is not _BookSince.WENT_IN:
-                return self._presented.job
-            # The book that went in after it would use it up on its way out: it is presented anew.
+            job = jobs.require(self.journal.read(), self._presented.job)
+            stands = job.phase in (Phase.SELECTED, Phase.WAITING, *PAGE_IN_PRINTER)
+            # The book that went in after it would use it up on its way out: it is presented anew then.
+            used = self._presented.since is _BookSince.WENT_IN
+            if stands and not used and self._may_take(job, number):
+                return job.id
             self._forget_presented()
 
         def operation(tx: Any) -> Job:
@@ -519,7 +526,7 @@ class PrinterWorker:
         job = jobs.find(self.journal.read(), presented.job)
         if job is not None and job.phase is Phase.SELECTED and job.printer == self.name:
             # It was not its turn yet: its book may be presented again.
-            self.journal.write(lambda tx: attempts.take_back(tx, job.id))
+            self.journal.write(lambda tx: attempts.take_back(tx, job.id, printer=self.name))
 
     # One attempt
 
@@ -569,6 +576,7 @@ class PrinterWorker:
         if (
             job is None
             or job.phase not in (Phase.SELECTED, *PAGE_IN_PRINTER)
+            or job.printer != self.name
             or job.wish
             or job.held
         ):
@@ -686,9 +694,10 @@ class PrinterWorker:
         """Clears the job's page and returns it to the queue, or ends it as wished; then serves what was asked."""
         job = jobs.require(self.journal.read(), job_id)
         self.show_reported_fault(session)
-        if job.phase in PAGE_IN_PRINTER or job.ended:
+        # Whatever the journal says of the job by now: no page may stay under the next one.
+        if session.page_inside or job.phase in PAGE_IN_PRINTER or job.ended:
             session.clear()
-        self.journal.write(lambda tx: attempts.take_back(tx, job_id))
+        self.journal.write(lambda tx: attempts.take_back(tx, job_id, printer=self.name))
         for number in [n for n, watch in self._watches.items() if watch.attempt.job == job_id]:
             del self._watches[number]
         self.board.change(self.name, job=None, removal_wanted=False)

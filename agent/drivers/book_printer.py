@@ -89,6 +89,7 @@ class BookPrinter:
         self._monotonic = monotonic
         self._explained = 0
         self.armed = False
+        self.page_inside = False  # whether bytes of a page may lie in it, not cleared nor printed
         self.progress = 0  # how often this session looked at its line, whatever it waits for
 
     @property
@@ -365,6 +366,7 @@ class BookPrinter:
             raise NoAnswer(
                 "the printer answers, but does not clear its buffers; switch it off and on"
             )
+        self.page_inside = False
         # What was asked before the clearing may still be on its way.
         self.keep_pending()
 
@@ -430,6 +432,9 @@ class BookPrinter:
             self._refuse_book()
             between()
 
+        if self.page_inside:
+            self.clear()
+        self.page_inside = True
         # Some printers say so whenever no book is in; it tells something only where it was not so before.
         waited_before = self.slip is not None and bool(self.slip.waiting)
         for start in range(0, len(page), WRITE_CHUNK_BYTES):
@@ -476,6 +481,7 @@ class BookPrinter:
             LineLost, WriteStalled: Nobody knows what the printer got.
         """
         self._write(escpos.commit(self.profile, process_id), between=between)
+        self.page_inside = False
 
     def cancel_waiting(self) -> None:
         """Ends a printer's waiting for a book (DLE ENQ 3, rule 7)."""

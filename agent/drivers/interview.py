@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from agent.clock import sleep
@@ -149,9 +150,12 @@ def watch_power_on(
                 session.pump(POWER_LOOK_S)
             except (NoAnswer, LineLost, LineUnavailable, WriteStalled) as fault:
                 was_off = True
-                if session is not None and not isinstance(fault, NoAnswer):
+                if session is not None and isinstance(fault, LineLost):
                     session.close()
                     session = None
+                elif session is not None and isinstance(fault, WriteStalled):
+                    with suppress(LineLost):  # the next question finds that too
+                        session.transport.discard_output()
                 sleep(POWER_LOOK_S)
     finally:
         if session is not None:

@@ -207,23 +207,40 @@ def prove_load(tx: Transaction, attempt: Attempt) -> Attempt:
     """The fence reply came: the page lies complete in the printer, and the book may be asked for.
 
     Raises:
-        NotNow: The job has ended meanwhile (``resume``).
+        NotNow: The job has ended meanwhile (``resume``), or is at another printer.
     """
-    job = jobs.require(tx, attempt.job)
-    if job.phase is not Phase.LOADING:
-        raise NotNow(f"job {job.id} is {job.phase}")
+    job = _at_hand(tx, attempt, Phase.LOADING)
     after = _change(tx, attempt, stage=Stage.LOADED.value)
     jobs.move(tx, job, Event.LOAD_PROVEN)
     return after
 
 
-def take_back(tx: Transaction, job_id: str) -> Job:
-    """The printer was proven clear of the job's page: it waits again, or ends as was wished meanwhile."""
+def _at_hand(tx: Transaction, attempt: Attempt, phase: Phase) -> Job:
+    """The attempt's job, which must be in this phase, by this very attempt.
+
+    Raises:
+        NotNow: It is not, any more.
+    """
+    job = jobs.require(tx, attempt.job)
+    if job.phase is not phase or job.printer != attempt.printer or job.attempts != attempt.number:
+        raise NotNow(f"job {job.id} is {job.phase} at printer {job.printer}")
+    return job
+
+
+def take_back(tx: Transaction, job_id: str, *, printer: str) -> Job:
+    """This printer was proven clear of the job's page: it waits again, or ends as was wished meanwhile.
+
+    A job that another printer has taken since is left to it.
+    """
     job = jobs.require(tx, job_id)
     attempt = latest(tx, job)
-    if attempt is not None and attempt.stage in (Stage.LOAD, Stage.CUT_OFF, Stage.LOADED):
+    if (
+        attempt is not None
+        and attempt.printer == printer
+        and attempt.stage in (Stage.LOAD, Stage.CUT_OFF, Stage.LOADED)
+    ):
         _put(tx, attempt, "page-cleared", stage="closed", clear=1)
-    if job.phase not in (Phase.SELECTED, Phase.LOADING, Phase.LOADED):
+    if job.printer != printer or job.phase not in (Phase.SELECTED, Phase.LOADING, Phase.LOADED):
         return job
     crashes = job.crashes
     job = jobs.move(tx, job, Event.TAKE_BACK, printer=None)
@@ -244,9 +261,7 @@ def commit(tx: Transaction, attempt: Attempt, *, inked_rows: int) -> Attempt:
     Raises:
         NotNow: The job may not print any more; the page must be cleared.
     """
-    job = jobs.require(tx, attempt.job)
-    if job.phase is not Phase.LOADED:
-        raise NotNow(f"job {job.id} is {job.phase}")
+    job = _at_hand(tx, attempt, Phase.LOADED)
     check_may_print(tx, job, now=tx.now, clock_trusted=tx.clock_trusted)
     process_id = int(tx.station("process_id", 0)) + 1
     tx.put("station", "process_id", value=process_id)

@@ -368,7 +368,9 @@ def _acknowledge(tx: Transaction, directive: Directive, *, documents_days: int) 
     if directive.envelope.seq < int(tx.station("resumed_by", 0)):
         # Signed before the resume that settled which chain counts.
         return
-    held = through if tx.journal_hash(through) == head else tx.receipt_of_hash(head)
+    held = through if tx.journal_hash(through) == head else None
+    if held is None and not tx.station("rolled_back"):
+        held = tx.receipt_of_hash(head)
     if held is None:
         if not tx.station("rolled_back"):
             tx.put("station", "rolled_back", value=1)

@@ -274,7 +274,7 @@ class Transaction(Reader):
         return self._journal.receipt_hash(self, seq)
 
     def receipt_of_hash(self, receipt_hash: str) -> int | None:
-        """The ``seq`` of the receipt with that hash, or None where the chain has none; it reads the whole chain."""
+        """The ``seq`` of the receipt with that hash, or None where the chain has none; it reads the chain back to there."""
         return self._journal.receipt_of_hash(self, receipt_hash)
 
     def advance_known_time(self, moment: int) -> None:
@@ -533,7 +533,8 @@ class Journal:
             return self.head.seq
         # Each receipt names the one before it.
         next_seq = reader.value(
-            "SELECT seq FROM events WHERE seq IS NOT NULL AND CAST(payload AS TEXT) ->> 'prev' = ?",
+            "SELECT seq FROM events WHERE seq IS NOT NULL AND CAST(payload AS TEXT) ->> 'prev' = ?"
+            " ORDER BY seq DESC LIMIT 1",
             (receipt_hash,),
         )
         if next_seq is None:

@@ -76,7 +76,7 @@ def begin(tx: Transaction, *, boot: str, version: str, book_checks: Mapping[str,
     evidence = {"version": version, "run": run, "book_check": dict(book_checks)}
     tx.receipt("station-started", actor=jobs.AGENT, evidence=evidence)
     for row in list(tx.rows("SELECT * FROM jobs WHERE phase = 'selected'")):
-        attempts.take_back(tx, row["id"])
+        attempts.take_back(tx, row["id"], printer=row["printer"])
     for row in list(tx.rows("SELECT * FROM attempts WHERE stage NOT IN ('closed', 'standing')")):
         attempt = attempts.from_row(row)
         if attempt.stage == Stage.LOAD and attempt.run + 1 == run:

@@ -151,8 +151,8 @@ def test_a_printer_that_was_used_elsewhere_waits_for_a_person(desk, capsys, monk
         see = Eyes(client, desk, capsys, monkeypatch).see
         see(
             "stopped",
-            "printer-changed",
             "printer-used-elsewhere",
+            "printer-changed",
             book_in=False,
             says=f"it printed {state.counter} rows that this station did not send",
         )

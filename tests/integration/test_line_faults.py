@@ -184,7 +184,7 @@ PAGE_SLIP = """
 writes_block                    prints prints prints prints prints prints again  again  late   late   late
 writes_are_one_byte             prints prints prints prints prints prints prints prints prints prints prints
 commit_is_cut                   prints prints prints prints prints prints again  doubt  late   late   late
-replies_are_late                prints prints prints prints prints prints late   late   late   late   late
+replies_are_late                prints prints prints late   late   late   late   late   late   late   late
 replies_take_seconds            prints prints prints prints prints prints prints prints prints prints prints
 reply_is_lost                   prints prints prints prints prints prints prints prints prints doubt  late
 reply_is_garbled                prints prints prints prints prints prints prints prints prints doubt  late

@@ -9,7 +9,7 @@ from printer_bench import BOOKS, FIRST, SECOND, Step
 
 from agent.errors import RequestRefused
 from agent.live import PrinterReason, PrinterState, Situation
-from agent.queue import acts
+from agent.queue import acts, attempts
 from agent.queue.states import Phase
 
 FIRST_BOOK, SECOND_BOOK = BOOKS[FIRST], BOOKS[SECOND]
@@ -139,6 +139,26 @@ def test_a_number_presented_again_while_its_book_is_asked_out_stands_for_the_nex
     bench.play(story())
     presented = ["book-presented", "book-presented"]
     assert bench.events() == ["job-accepted", *presented, "print-committed", "print-completed"]
+
+
+def test_no_page_stays_in_the_printer_of_a_job_that_has_left_it(technician):
+    """Whatever took the job away: the next page must not be printed over its."""
+    bench = technician.bench
+
+    def to_another_printer(tx):
+        attempts.take_back(tx, FIRST, printer="main")
+        attempts.select(tx, FIRST, printer="other")
+
+    def story():
+        yield technician.ready
+        yield from technician.presents(FIRST_BOOK)
+        yield technician.loaded
+        bench.journal.write(to_another_printer)
+        yield from technician.prints(SECOND_BOOK, SECOND)
+
+    bench.play(story())
+    assert bytes(bench.book(SECOND_BOOK).rows) == bench.raster(SECOND).rows
+    assert bench.job(FIRST).printer == "other"
 
 
 def test_a_book_that_was_in_before_its_number_is_asked_out_and_may_go_in_again(technician):

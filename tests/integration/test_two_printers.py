@@ -133,3 +133,40 @@ def test_a_book_is_printed_where_it_was_presented_and_at_one_printer_only(office
     office.present("main", BOOK[SECOND])
     office.prints(SECOND)
     office.prints(FIRST)
+
+
+@pytest.mark.parametrize("office", ["present"], indirect=True)
+def test_a_job_that_was_presented_at_another_printer_since_is_left_to_it(office):
+    main, second = office.printers["main"], office.printers["second"]
+
+    def shown(name):
+        return next(one for one in office.client.get("/v1/printers") if one["name"] == name)
+
+    office.submit(FIRST, SECOND)
+    eventually(lambda: shown("main")["state"] == shown("second")["state"] == "idle")
+    main.insert("X1")
+    second.insert("X2")
+    office.present("main", BOOK[FIRST])
+    office.becomes(FIRST, "processing", "book-removal-wanted")
+    main.open_cover()
+    office.becomes(FIRST, "pending")
+    office.present("second", BOOK[FIRST])
+    office.becomes(FIRST, "processing", "book-removal-wanted")
+    with pytest.raises(CallFailed, match="is at printer second"):
+        office.client.post("/v1/printers/main/book", {"number": BOOK[FIRST]})
+    main.close_cover()
+    eventually(lambda: (shown("main")["state"], shown("main")["presented"]) == ("idle", None))
+    assert shown("main")["job"] is None
+    second.remove()
+    office.becomes(FIRST, "processing", "book-wanted")
+    main.remove()
+    eventually(lambda: shown("main")["reasons"] == [])
+    assert office.printer_of(FIRST) == "second"
+    office.prints(FIRST)
+    office.present("second", BOOK[SECOND])
+    office.prints(SECOND)
+    assert not any(book.inked for book in main.books())
+    assert [(book.number, len(book.passes)) for book in second.books() if book.inked] == [
+        (BOOK[FIRST], 1),
+        (BOOK[SECOND], 1),
+    ]

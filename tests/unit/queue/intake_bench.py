@@ -244,7 +244,7 @@ class IntakeBench:
         self.write(lambda tx: attempts.note_counted(tx, attempt, serial="SN-1", counter=700))
 
     def take_back(self, job: str = "job-1") -> None:
-        self.write(lambda tx: attempts.take_back(tx, job))
+        self.write(lambda tx: attempts.take_back(tx, job, printer=PRINTER))
 
     def resolve(
         self, outcome: acts.Outcome, job: str = "job-1", *, book: str | None = None
@@ -274,7 +274,7 @@ class IntakeBench:
         def operation(tx: Transaction) -> None:
             attempts.count_crash(tx, job)
             attempts.count_crash(tx, job)
-            attempts.take_back(tx, job)
+            attempts.take_back(tx, job, printer=PRINTER)
 
         self.write(operation)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import RequestRefused
-from agent.model import Action, Reason
+from agent.model import Action, PrinterIdentity, Reason
 from agent.queue import acts, attempts
 from agent.queue.acts import Outcome
 from agent.queue.states import ENDED, MAY_HAVE_INK, PAGE_IN_PRINTER, STOPPED, Phase
@@ -520,3 +520,28 @@ def test_an_aborted_job_that_the_authority_has_done_with_never_comes_back(bench,
     with pytest.raises(RequestRefused):
         bench.act(acts.replay)
     ended_as(bench, "aborted", Reason.EXPIRED)
+
+
+# A job that another printer has taken
+
+
+@pytest.mark.parametrize("phase", [Phase.LOADING, Phase.LOADED])
+def test_an_attempt_of_another_printer_is_neither_proven_nor_committed_nor_taken_back(
+    job_in, phase: Phase
+):
+    bench = job_in(phase)
+    stale = bench.attempt()
+    bench.take_back()
+    bench.write(lambda tx: attempts.select(tx, "job-1", printer="other"))
+    facts = {"run": 1, "boot": "boot", "identity": PrinterIdentity(serial="SN-2"), "counter": 1}
+    theirs = bench.write(lambda tx: attempts.begin_load(tx, "job-1", printer="other", **facts))
+    if phase is Phase.LOADED:
+        theirs = bench.write(lambda tx: attempts.prove_load(tx, theirs))
+        with pytest.raises(attempts.NotNow, match="at printer other"):
+            bench.write(lambda tx: attempts.commit(tx, stale, inked_rows=100))
+    else:
+        with pytest.raises(attempts.NotNow, match="at printer other"):
+            bench.write(lambda tx: attempts.prove_load(tx, stale))
+    bench.take_back()
+    assert bench.job().phase is phase
+    assert bench.attempt() == theirs
