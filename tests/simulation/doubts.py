@@ -53,6 +53,9 @@ class _Attempt:
     )
     read: bool = False
     read_after_reply: int | None = None
+    told_after_reply: bool = (
+        False  # unasked, though the printer may have lost its power since it said so
+    )
     unasked_after_reading: bool = False
 
 
@@ -95,7 +98,7 @@ class Doubts:
         for attempt in self._attempts.values():
             attempt.restarted_with = attempt.restarted_with or boot
             self._forget(attempt)
-            attempt.reply = attempt.unasked_after_reply = False
+            attempt.reply = attempt.unasked_after_reply = attempt.told_after_reply = False
             attempt.left = attempt.another_book = False
 
     def rolled_back(self) -> None:
@@ -120,7 +123,7 @@ class Doubts:
         attempt.own_session = attempt.read = attempt.unasked_after_reading = False
         attempt.read_after_reply = None
         if not self._has_process_ids:
-            attempt.reply = attempt.unasked_after_reply = False
+            attempt.reply = attempt.unasked_after_reply = attempt.told_after_reply = False
 
     def _load_disturbed(self) -> None:
         for attempt in self._attempts.values():
@@ -176,6 +179,8 @@ class Doubts:
     @staticmethod
     def _memory_was_kept(attempt: _Attempt) -> None:
         armed_at = attempt.printer.armed_at
+        if armed_at is None or armed_at < attempt.began_at:
+            attempt.told_after_reply |= attempt.reply
         if armed_at is not None and armed_at < attempt.began_at:
             attempt.unasked_after_reply |= attempt.reply
             attempt.unasked_after_reading |= attempt.read
@@ -242,7 +247,7 @@ class Doubts:
             self._office.counter_kept == "lost"
             and attempt.read_after_reply == attempt.counter + attempt.rows
         )
-        if not attempt.reply or not (attempt.unasked_after_reply or counted):
+        if not attempt.reply or not (attempt.told_after_reply or counted):
             self._judge.complain(
                 f"P4: {attempt.job} was told completed on evidence that 4.1 does not take"
             )
