@@ -102,6 +102,7 @@ class Board:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._views: dict[str, PrinterView] = {}
+        self._presented_at: dict[str, str] = {}
         self._listeners: list[Callable[[PrinterView], None]] = []
 
     def listen(self, listener: Callable[[PrinterView], None]) -> None:
@@ -132,6 +133,22 @@ class Board:
         """All printers, in the order of the configuration."""
         with self._lock:
             return list(self._views.values())
+
+    def present(self, number: str, *, printer: str) -> None:
+        """A book was presented here, and thereby nowhere else any more."""
+        with self._lock:
+            self._presented_at[number] = printer
+
+    def withdraw(self, number: str, *, printer: str) -> None:
+        """The number is used up, or counts no more, at this printer."""
+        with self._lock:
+            if self._presented_at.get(number) == printer:
+                del self._presented_at[number]
+
+    def presented_at(self, number: str) -> str | None:
+        """Where a book was presented last."""
+        with self._lock:
+            return self._presented_at.get(number)
 
     def removal_wanted(self, job: str) -> bool:
         """Whether some printer waits for this job's book to be taken out."""

@@ -451,8 +451,12 @@ class PrinterWorker:
         return None
 
     def _may_take(self, job: Job, number: str) -> bool:
-        """Whether the job still has this book, and no other printer has taken it."""
-        return job.book == number and job.printer in (None, self.name)
+        """Whether the job still has this book, which was presented here last, and no other printer has taken it."""
+        return (
+            job.book == number
+            and job.printer in (None, self.name)
+            and self.board.presented_at(number) == self.name
+        )
 
     def _select(self, job: Job) -> Job | None:
         if job.phase is Phase.SELECTED:
@@ -512,6 +516,7 @@ class PrinterWorker:
         if self._session_now is not None:
             self._session_now.take_slips()  # what was before the number was presented counts nothing for it
             book_in = not self._session_now.book_out
+        self.board.present(number, printer=self.name)
         self._presented = _Presented(
             number, job.id, _BookSince.WAS_IN if book_in else _BookSince.OUT
         )
@@ -523,6 +528,7 @@ class PrinterWorker:
         self.board.change(self.name, presented=None)
         if presented is None:
             return
+        self.board.withdraw(presented.number, printer=self.name)
         job = jobs.find(self.journal.read(), presented.job)
         if job is not None and job.phase is Phase.SELECTED and job.printer == self.name:
             # It was not its turn yet: its book may be presented again.
@@ -550,6 +556,8 @@ class PrinterWorker:
             presented=None,
             detail="printing",
         )
+        if self._presented is not None:
+            self.board.withdraw(self._presented.number, printer=self.name)
         self._presented = None
         self.refuse_requests()
         self._compose_ahead(attempt.job)

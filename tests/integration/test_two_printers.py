@@ -170,3 +170,26 @@ def test_a_job_that_was_presented_at_another_printer_since_is_left_to_it(office)
         (BOOK[FIRST], 1),
         (BOOK[SECOND], 1),
     ]
+
+
+@pytest.mark.parametrize("office", ["present"], indirect=True)
+def test_a_book_counts_as_presented_where_it_was_presented_last(office):
+    main, second = office.printers["main"], office.printers["second"]
+
+    def shown(name):
+        return next(one for one in office.client.get("/v1/printers") if one["name"] == name)
+
+    office.submit(FIRST)
+    eventually(lambda: shown("main")["state"] == shown("second")["state"] == "idle")
+    for printer, name in ((main, "main"), (second, "second")):
+        office.present(name, BOOK[FIRST])
+        office.becomes(FIRST, "processing", "book-wanted")
+        assert office.printer_of(FIRST) == name
+        printer.open_cover()
+        office.becomes(FIRST, "pending")
+    main.close_cover()
+    eventually(lambda: (shown("main")["state"], shown("main")["presented"]) == ("idle", None))
+    assert office.job(FIRST)["state"] == "pending"
+    second.close_cover()
+    office.prints(FIRST)
+    assert [book.number for book in second.books() if book.inked] == [BOOK[FIRST]]
