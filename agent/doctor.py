@@ -130,9 +130,17 @@ class _Doctor:
     def words_of_the_agent(self) -> Iterator[Finding]:
         """The conditions that only a running agent knows."""
         if self.agent is None:
-            yield Finding(
-                Part.AGENT, "the agent does not run: start it with `systemctl start print-agent`"
-            )
+            cut_off = [book for name in self.settings.printers for book in self._cut_off(name)]
+            start = "start it with `systemctl start print-agent`"
+            if cut_off:
+                books = ", ".join(cut_off)
+                yield Finding(
+                    Part.AGENT,
+                    f"the agent does not run, and what became of book {books} is open: leave it where it is, and {start}",
+                    "not-running",
+                )
+            else:
+                yield Finding(Part.AGENT, f"the agent does not run: {start}")
             return
         told = [
             one
@@ -262,6 +270,16 @@ class _Doctor:
             yield Remark(
                 f"{path} is held by {', '.join(held)}: stop it, or keep it off", Trouble.HELD
             )
+
+    def _cut_off(self, printer: str) -> list[str]:
+        """The books of attempts that the agent left open."""
+        # What is wrong with the journal is said in its own place.
+        with contextlib.suppress(JournalDamaged, OSError):
+            path = self.settings.journal_path
+            if path.exists():
+                with open_reader(path, station_id=self.settings.station.id) as reader:
+                    return [attempt.book for attempt in attempts.unfinished(reader, printer)]
+        return []
 
     # Asking a printer while no agent runs
 

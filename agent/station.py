@@ -213,6 +213,12 @@ class Station:
                 self._verify(job_id, body, actor=actor, write=write)
             case "request-transfer":
                 to = text_of(body, "to", length_max=64)
+                if to == self.settings.station.id:
+                    raise RequestRefused(
+                        409,
+                        "not-allowed",
+                        f"{to} is this station: name the one that is to print it",
+                    )
                 write(
                     lambda tx: acts.request_transfer(
                         tx, job_id, to=to or "", actor=actor, reason=reason
@@ -383,9 +389,7 @@ class Station:
             self._await(worker.request(lambda: None))
         job = attempts.by_current_book(self.commits.read(), number)
         if job is None:
-            raise RequestRefused(
-                404, "unknown-book", f"no waiting job has book {number} as its current one"
-            )
+            raise attempts.unknown_book(self.commits.read(), number)
         at_hand = job.phase in (Phase.SELECTED, *PAGE_IN_PRINTER) and job.printer == printer
         stands = view.situation is Situation.READY and not view.removal_wanted
         if view.presented == number and at_hand and stands:

@@ -475,7 +475,9 @@ class PrinterWorker:
         """
         if attempts.reason_of_stop(self.journal.read(), self.name) is not None:
             raise RequestRefused(
-                409, "not-allowed", f"printer {self.name} must be accepted first: `printer accept`"
+                409,
+                "not-allowed",
+                f"printer {self.name} must be accepted first: `print-agent printer accept {self.name} --reason ...`",
             )
         why = self._refused_by_power()
         if why is not None:
@@ -496,9 +498,7 @@ class PrinterWorker:
         def operation(tx: Any) -> Job:
             job = attempts.by_current_book(tx, number)
             if job is None:
-                raise RequestRefused(
-                    404, "unknown-book", f"no waiting job has book {number} as its current one"
-                )
+                raise attempts.unknown_book(tx, number)
             if job.printer not in (None, self.name):
                 raise RequestRefused(
                     409, "not-allowed", f"job {job.id} is at printer {job.printer}"

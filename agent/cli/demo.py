@@ -32,6 +32,7 @@ START_TIMEOUT_S = 30.0
 STALL_MAX_S = 180.0  # without any progress the demo gives up and says so
 SHEET_BOOKS = 12
 
+LEFT = frozenset({"station.toml", "station", "authority", "agent.log"})  # what an earlier demo left
 CONFIGURATION = """\
 [station]
 id = "demo-01"
@@ -68,8 +69,13 @@ class Day:
         self.resolved: list[tuple[str, str]] = []
 
     def prepare(self) -> None:
-        """A fresh authority and a fresh station."""
+        """A fresh authority and a fresh station, in the place of an earlier demo's.
+
+        Raises:
+            DemoFailed: The folder holds something else, or a demo runs in it.
+        """
         if self.directory.exists():
+            self._require_old_demo()
             _end_old_printer(self.state / "virtual" / "main")
             shutil.rmtree(self.directory)
         self.state.mkdir(mode=0o700, parents=True)
@@ -79,6 +85,23 @@ class Day:
         keys = init_station_keys(self.state / "station.jwks")
         authority.add_station(STATION, keys.public_jwks())
         self.authority = authority
+
+    def _require_old_demo(self) -> None:
+        elsewhere = "give another place: --directory DIR"
+        try:
+            foreign = sorted(
+                entry.name for entry in self.directory.iterdir() if entry.name not in LEFT
+            )
+        except OSError as error:
+            raise DemoFailed(f"{self.directory}: {error.strerror}; {elsewhere}") from error
+        if foreign:
+            raise DemoFailed(
+                f"{self.directory} holds what no demo made ({foreign[0]}), and would be deleted; {elsewhere}"
+            )
+        if self.client.runs():
+            raise DemoFailed(
+                f"a demo runs in {self.directory}: end it in its terminal (Ctrl-C), or {elsewhere}"
+            )
 
     def start_printer(self, *, presents: bool) -> VirtualPrinterClient:
         """The virtual printer with its operator, who may present the books too; it outlives the agent."""

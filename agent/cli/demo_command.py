@@ -17,7 +17,11 @@ PANEL = "Trials and training"
 def demo(
     serve: Annotated[bool, typer.Option("--serve", help="Leave a live station running.")] = False,
     directory: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where everything of the demo goes.")
+        Path,
+        typer.Option(
+            metavar="DIR",
+            help="Where everything of the demo goes; an earlier demo there is deleted.",
+        ),
     ] = Path("demo"),
     books: Annotated[int, typer.Option(min=1, max=2_000, help="How many books.")] = 80,
     speed: Annotated[

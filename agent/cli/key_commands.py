@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agent.cli.options import Config, settings_of
+from agent.cli.options import Config, Json, settings_of
 from agent.clock import SystemClock
 from agent.errors import ConfigurationInvalid
 from agent.owner import as_owner
@@ -40,7 +40,10 @@ def keys_init(config: Config = None) -> None:
 
 
 @keys.command("show")
-def keys_show(config: Config = None) -> None:
+def keys_show(
+    config: Config = None,
+    as_json: Json = False,  # noqa: ARG001 - it is JSON in any case
+) -> None:
     """Prints the public keys (a JWK Set) for the authority."""
     from agent.cli.output import say_json
     from agent.crypto.sealed_keys import open_station_keys

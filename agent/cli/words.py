@@ -78,13 +78,16 @@ def next_steps(job: Mapping[str, Any]) -> list[str]:
             f"Try it once more: print-agent replay {name}",
             f"or give it up: print-agent cancel {name} --reason TEXT",
         ]
+    if Reason.JOURNAL_ROLLED_BACK in reasons:
+        return ["Nothing yet: the authority settles first which history counts (`resume`)."]
     if Reason.BOOK_WANTED in reasons:
         if job["state"] == JobState.PENDING:
             return [f"Take blank book {book} and present it: print-agent present {book}"]
         return [f"Insert book {book} into the printer."]
     if Reason.JOB_HOLD in reasons:
         return [
-            f"Ends a technician's hold: print-agent release {name}; the authority's ends only the authority."
+            f"A technician's hold: print-agent release {name}",
+            "The authority's hold: only the authority ends it.",
         ]
     return []
 

@@ -353,7 +353,11 @@ class HttpApi:
         async def present(request: Request, name: str, actor: Actor) -> Response:
             number = _required(await _read_json(request), "number")
             if not BOOK_NUMBER.fullmatch(number):
-                raise RequestRefused(400, "malformed", "number is not 1 to 9 of A-Z and 0-9")
+                raise RequestRefused(
+                    400,
+                    "malformed",
+                    f"number has {len(number)} characters, or others than allowed: 1 to 9 of A-Z and 0-9",
+                )
             return JSONResponse(
                 await self._acts.run(lambda: station.present(name, number, actor=actor))
             )

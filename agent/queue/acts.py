@@ -11,7 +11,7 @@ from agent.queue import attempts, intake_rules, jobs
 from agent.queue.attempts import Attempt
 from agent.queue.jobs import Job
 from agent.queue.journal import Transaction
-from agent.queue.states import STOPPED, Event, Phase
+from agent.queue.states import STOPPED, Event, Phase, state_of
 
 
 class Outcome(enum.StrEnum):
@@ -148,7 +148,8 @@ def resolve(
     if said is not None:
         raise _not_allowed(job, f"book {book} was resolved as {said} before")
     raise _not_allowed(
-        job, f"nothing about it is open for a person; its state is {job.phase}, its book {job.book}"
+        job,
+        f"nothing about it is open for a person; its state is {state_of(job.phase)}, its book {job.book}",
     )
 
 
@@ -281,7 +282,7 @@ def verify(tx: Transaction, job_id: str, *, matches: bool, actor: str) -> Job:
     if not matches:
         raise _not_allowed(job, "the machine-readable zone that was read is not this document's")
     raise _not_allowed(
-        job, f"it does not wait for its machine-readable zone; its state is {job.phase}"
+        job, f"it does not wait for its machine-readable zone; its state is {state_of(job.phase)}"
     )
 
 

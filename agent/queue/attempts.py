@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from agent.errors import PrintAgentError
+from agent.errors import PrintAgentError, RequestRefused
 from agent.model import PrinterIdentity, Reason, process_id_text
 from agent.queue import jobs
 from agent.queue.jobs import AGENT, Job, require_presented_books
 from agent.queue.journal import Reader, Row, Transaction
 from agent.queue.recovery import Stage
-from agent.queue.states import Event, Phase
+from agent.queue.states import Event, Phase, state_of
 
 CRASHES_MAX = 2  # an attempt that ended the process this often is set aside
 
@@ -95,6 +95,20 @@ def by_current_book(reader: Reader, number: str) -> Job | None:
     return None if row is None else jobs.from_row(row)
 
 
+def unknown_book(reader: Reader, number: str) -> RequestRefused:
+    """Why a book cannot be presented, for the person who holds it."""
+    why = f"no waiting job has book {number} as its current one"
+    row = reader.row(
+        "SELECT j.* FROM books b JOIN jobs j ON j.id = b.job WHERE b.number = ? ORDER BY j.number DESC LIMIT 1",
+        (number,),
+    )
+    if row is not None:
+        job = jobs.from_row(row)
+        stands = ", ".join([state_of(job.phase).value, *jobs.reasons_of(job)])
+        why += f": it is of job {job.id} ({stands}); `print-agent job {job.id}` tells what to do"
+    return RequestRefused(404, "unknown-book", why)
+
+
 def selected(reader: Reader, printer: str) -> list[Job]:
     """The jobs that a printer has taken and not begun to load."""
     rows = reader.rows("SELECT * FROM jobs WHERE phase = 'selected' AND printer = ?", (printer,))
@@ -116,7 +130,9 @@ def check_may_print(reader: Reader, job: Job, *, now: int, clock_trusted: bool) 
     if not clock_trusted:
         raise NotNow("the clock is not trusted")
     if reader.station("rolled_back"):
-        raise NotNow("the journal is older than the truth (journal-rolled-back)")
+        raise NotNow(
+            "the journal is older than the truth (journal-rolled-back), until the authority sends `resume`"
+        )
     if now > job.exp:
         raise NotNow(f"the window of job {job.id} has ended")
     if job.held_until is not None and now < job.held_until:

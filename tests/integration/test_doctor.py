@@ -152,9 +152,10 @@ def test_a_printer_that_may_hold_evidence_is_not_asked(desk, doctor):
         wait_for(lambda: "offline" in shown(client)[1])
     desk.printer.power_on()
     code, findings = doctor()
-    assert code == 0
+    assert (code, wanted(findings)) == (1, ["not-running"])
     ((_, sentence),) = of("printer", findings)
     assert "not asked now" in sentence
+    assert f"what became of book {BOOK} is open" in of("agent", findings)[0][1]
     assert desk.printer.state().received_size == 0
 
 

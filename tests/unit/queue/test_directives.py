@@ -545,3 +545,15 @@ def test_an_attempt_of_another_printer_is_neither_proven_nor_committed_nor_taken
     bench.take_back()
     assert bench.job().phase is phase
     assert bench.attempt() == theirs
+
+
+# A book that cannot be presented
+
+
+def test_whoever_presents_a_book_in_vain_is_told_whose_it_is_and_where_to_look(job_in):
+    bench = job_in(Phase.IN_DOUBT)
+    refused = attempts.unknown_book(bench.read(), "C0000001")
+    assert (refused.status, refused.name) == (404, "unknown-book")
+    assert "of job job-1 (processing-stopped, print-in-doubt)" in refused.detail
+    assert "print-agent job job-1" in refused.detail
+    assert "of job" not in attempts.unknown_book(bench.read(), "C9999999").detail
