@@ -22,6 +22,7 @@ DOUBT_STANDS = "doubt-stands"
 PAGE_CLEARED = "page-cleared"
 LOAD = "load"
 _NO_BOOK = 0x60  # in the third byte of an automatic status: no paper at either sensor
+_ASK_COUNTER = b"\x1dg2"
 _OUTCOMES = frozenset(
     {"print-completed", "print-verified", "print-failed", "book-spoiled", "job-requeued"}
 )
@@ -81,6 +82,9 @@ class Doubts:
         # What was heard in a session before the printer said who it is; an exact process ID outlives the session.
         self._unclaimed: list[tuple[escpos.Reply, bool]] = []
         self._identified = self._named = False
+        self._counter_asked = (
+            False  # in this session: a late answer to an earlier one's question is no reading
+        )
         desk.on_heard, desk.on_sent = self._heard, self._sent
         desk.on_open, desk.on_load_disturbed = self._session_begins, self._load_disturbed
 
@@ -110,6 +114,7 @@ class Doubts:
     def _session_begins(self) -> None:
         self._parser = escpos.ReplyParser(xonxoff=False)
         self._identified, self._named = not self._has_process_ids, False
+        self._counter_asked = False
         self._unclaimed = [
             (reply, unasked)
             for reply, unasked in self._unclaimed
@@ -130,6 +135,7 @@ class Doubts:
             attempt.disturbed = True
 
     def _sent(self, data: bytes) -> None:
+        self._counter_asked |= data.startswith(_ASK_COUNTER)
         if data[:1] not in (b"\x10", b"\x0c"):
             for attempt in self._attempts.values():
                 # From here on an answer may be another question's.
@@ -168,7 +174,7 @@ class Doubts:
                 attempt.reply |= reply.text == attempt.process_id
             case escpos.QueuedStatus() if not self._has_process_ids:
                 attempt.reply |= attempt.process_id is not None and attempt.own_session
-            case escpos.TextReply() if reply.text.isdigit():
+            case escpos.TextReply() if reply.text.isdigit() and self._counter_asked:
                 attempt.read = True
                 attempt.read_after_reply = int(reply.text) if attempt.reply else None
             case escpos.AutomaticStatus() if unasked:
