@@ -32,7 +32,8 @@ START_TIMEOUT_S = 30.0
 STALL_MAX_S = 180.0  # without any progress the demo gives up and says so
 SHEET_BOOKS = 12
 
-LEFT = frozenset({"station.toml", "station", "authority", "agent.log"})  # what an earlier demo left
+SHEET = "contact-sheet.png"
+LEFT = frozenset({"station.toml", "station", "authority", "agent.log", SHEET})  # by an earlier demo
 CONFIGURATION = """\
 [station]
 id = "demo-01"
@@ -328,7 +329,7 @@ def _sum_up(day: Day, printer: VirtualPrinterClient, console: Console, accepted:
     }
     doubled = twice + sum(len(numbers) > 1 for numbers in whole.values())
     lost = accepted - len(jobs) + sum(not whole.get(job["book"][:-1]) for job in printed)
-    sheet = day.directory / "contact-sheet.png"
+    sheet = day.directory / SHEET
     sheet.write_bytes(
         contact_sheet([printer.raster(job["book"]) for job in printed[:SHEET_BOOKS]], 3)
     )
