@@ -38,6 +38,7 @@ class Watch:
         self.unasked_after_reply = False
         self.another_book = False
         self._book_left = False
+        self._heard_all = agent_lived  # in one session from the commit on
         self.counter_after_reply = False
         self.unasked_after_counter = False
         self.counter_moved = CounterMoved.NOT_READ
@@ -64,7 +65,7 @@ class Watch:
         """Takes what was said up to the end; without process IDs and serial numbers nothing outlives the session."""
         self.absorb()
         self._session = None
-        self.own_session = False
+        self.own_session = self._heard_all = False
         if self.profile.fence is Fence.PAPER_SENSOR or self.attempt.serial is None:
             self.reply_seen = self.unasked_after_reply = False
 
@@ -114,9 +115,14 @@ class Watch:
             self.error_seen = True
 
     def _track_book(self, slip: escpos.SlipSensors) -> None:
-        """Before the completion reply, a book that comes in after one has left gets the rest of the page."""
+        """Before the completion reply, a book that comes in after one has left gets the rest of the page.
+
+        An agent that died since, or a session that broke, may have been told of the leaving: the commit's own book was
+        in, and that was told, before the commit.
+        """
         if self.committed and not self.reply_seen:
             self.another_book |= self._book_left and not slip.book_out
+            self.another_book |= not self._heard_all and slip.book_in
             self._book_left |= slip.book_out
 
     @property

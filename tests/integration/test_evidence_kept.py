@@ -248,3 +248,29 @@ def test_a_printer_that_was_silent_before_the_intent_has_its_page_loaded_again(b
     )
     bench.run(settled(bench))
     assert bench.events()[1:] == ["print-committed", "print-completed"]
+
+
+def test_a_book_that_went_in_during_the_print_makes_a_doubt_though_its_leaving_died_with_the_agent(
+    benches,
+):
+    bench = benches()
+    bench.submit_jobs()
+    out_at = []
+
+    def pulled_out():
+        out_at.append(bench.time)
+        bench.hands_full = True
+        bench.remove()
+
+    bench.printer.make = bench.make(row_seconds=0.05)
+    bench.at(Step.PRINTING, pulled_out)
+    # It was told of the leaving, and asks where the book is.
+    bench.run(lambda: out_at and bench.line.sent.endswith(b"\x10\x04\x05"))
+    told = [data for who, data in bench.line.talk if who == "printer"]
+    assert any(data.startswith(b"\x10\x00\x60") for data in told)
+    bench.insert(BOOKS[FIRST])
+    bench.hands_full = False
+    bench.start_agent()
+    bench.run(settled(bench))
+    assert bench.events()[1:] == ["print-committed", "print-in-doubt"]
+    assert len(bench.book(BOOKS[FIRST]).passes) == 2  # torn, as the person who looks at it will see
