@@ -369,10 +369,10 @@ def test_3_12_root_and_issuer_never_stand_in_for_each_other() -> None:
 
 
 def spellings() -> dict[str, bytes]:
-    good = sign(BODY)
+    good = sign(BODY | {"other": "?????"})  # three of them in a row are Pz8_, wherever they stand
     head, payload, signature = good.split(b".")
     unused = signature[:-1] + bytes([signature[-1] + 1])
-    assert b"-" in good or b"_" in good
+    assert b"_" in payload
     return {
         "padded": good + b"=",
         "standard alphabet": good.replace(b"-", b"+").replace(b"_", b"/"),
