@@ -17,6 +17,7 @@ from station_fixture import VIRTUAL, prepare, serving
 from agent import doctor as doctor_module
 from agent.cli import main
 from agent.drivers import device_access, interview, transport_usb
+from agent.drivers.book_printer import BookPrinter
 from agent.drivers.device_access import User
 from agent.drivers.transport_serial import SerialTransport
 from agent.drivers.transport_usb import Connected
@@ -188,9 +189,8 @@ def test_a_power_cycle_proves_it_also_for_a_printer_that_was_used(
         assert "switch printer main off" in sentence
 
         def hand():
-            asked = desk.printer.state().received_size
-            desk.printer.wait_for(lambda state: state.received_size > asked)
-            off.wait(0.1)  # it has answered, and the doctor listens whether it says more
+            assert listens.wait(30)  # it has answered, and the doctor listens whether it says more
+            off.wait(0.1)
             desk.printer.power_off(hang_up=True)
             off.wait(0.3)
             desk.printer.power_on()
@@ -199,7 +199,12 @@ def test_a_power_cycle_proves_it_also_for_a_printer_that_was_used(
         hands.append(threading.Thread(target=hand))
         hands[0].start()
 
-    hands = []
+    def forget(session):
+        before(session)
+        listens.set()
+
+    hands, listens, before = [], threading.Event(), BookPrinter.forget
+    monkeypatch.setattr(BookPrinter, "forget", forget)
     monkeypatch.setattr("agent.cli.doctor_command._tell", switch_off_and_on)
     code, findings = doctor("--power-cycle", "main")
     hands[0].join()
