@@ -23,8 +23,8 @@ from agent.drivers.transport import SerialSettings, UsbSettings, open_transport
 from agent.errors import JournalDamaged, PrintAgentError, PrinterFault
 from agent.page.geometry import PAGE_HEIGHT_MM, PAGE_WIDTH_MM
 from agent.queue import attempts
-from agent.queue.journal import open_reader
-from agent.selftest import Finding, Part, examine
+from agent.queue.journal import Reader, open_reader
+from agent.selftest import Finding, Part, examine, from_journal
 from agent.service import line_of
 
 MM_PER_INCH = 25.4
@@ -130,7 +130,7 @@ class _Doctor:
     def words_of_the_agent(self) -> Iterator[Finding]:
         """The conditions that only a running agent knows."""
         if self.agent is None:
-            cut_off = [book for name in self.settings.printers for book in self._cut_off(name)]
+            cut_off = from_journal(self.settings, self._cut_off)
             start = "start it with `systemctl start print-agent`"
             if cut_off:
                 books = ", ".join(cut_off)
@@ -271,15 +271,13 @@ class _Doctor:
                 f"{path} is held by {', '.join(held)}: stop it, or keep it off", Trouble.HELD
             )
 
-    def _cut_off(self, printer: str) -> list[str]:
+    def _cut_off(self, reader: Reader) -> list[str]:
         """The books of attempts that the agent left open."""
-        # What is wrong with the journal is said in its own place.
-        with contextlib.suppress(JournalDamaged, OSError):
-            path = self.settings.journal_path
-            if path.exists():
-                with open_reader(path, station_id=self.settings.station.id) as reader:
-                    return [attempt.book for attempt in attempts.unfinished(reader, printer)]
-        return []
+        return [
+            attempt.book
+            for name in self.settings.printers
+            for attempt in attempts.unfinished(reader, name)
+        ]
 
     # Asking a printer while no agent runs
 

@@ -170,7 +170,7 @@ def _keys(settings: Settings, _: Clock) -> Iterator[Finding]:
         keys = load_station_keys(settings.keys.station, sealed=settings.keys.sealed)
         told = f"receipts are signed with {keys.signing.kid}"
     trusted = load_trust(settings.authority.trust)
-    trusted = _from_journal(settings, _renewed_trust) or trusted
+    trusted = from_journal(settings, _renewed_trust) or trusted
     prints = [f"{key.role} {thumbprint(key.jwk)}" for key in trusted.keys.values()]
     yield Finding(Part.KEYS, f"{told}; trusted of the authority are {', '.join(prints)}")
 
@@ -182,7 +182,7 @@ def _renewed_trust(reader: Reader) -> TrustStore | None:
 
 def _clock(settings: Settings, clock: Clock) -> Iterator[Finding]:
     time = KnownTime(
-        _from_journal(settings, lambda reader: reader.value("SELECT value FROM known_time"))
+        from_journal(settings, lambda reader: reader.value("SELECT value FROM known_time"))
     )
     now = clock.now()
     time.started(now, clock.monotonic())
@@ -201,8 +201,8 @@ def _clock(settings: Settings, clock: Clock) -> Iterator[Finding]:
         )
 
 
-def _from_journal(settings: Settings, ask: Callable[[Reader], _Told | None]) -> _Told | None:
-    # What is wrong with the journal is said in its own place.
+def from_journal(settings: Settings, ask: Callable[[Reader], _Told | None]) -> _Told | None:
+    """What the journal says; None where it says nothing: what is wrong with it is said in its own place."""
     with suppress(JournalDamaged, OSError):
         if _exists(settings.journal_path):
             with open_reader(settings.journal_path, station_id=settings.station.id) as reader:

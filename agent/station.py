@@ -36,7 +36,7 @@ from agent.queue import acts, attempts, intake_rules, inventory, jobs, retention
 from agent.queue.group_commit import GroupCommit
 from agent.queue.jobs import Job
 from agent.queue.journal import Operation, Reader, Recorded, Transaction
-from agent.queue.states import PAGE_IN_PRINTER, STOPPED, Phase, phases_of, state_of
+from agent.queue.states import AT_PRINTER, PAGE_IN_PRINTER, STOPPED, Phase, phases_of, state_of
 from agent.refusals import Refusals
 from agent.worker import PrinterWorker
 
@@ -390,7 +390,7 @@ class Station:
         job = attempts.by_current_book(self.commits.read(), number)
         if job is None:
             raise attempts.unknown_book(self.commits.read(), number)
-        at_hand = job.phase in (Phase.SELECTED, *PAGE_IN_PRINTER) and job.printer == printer
+        at_hand = job.phase in AT_PRINTER and job.printer == printer
         stands = view.situation is Situation.READY and not view.removal_wanted
         if view.presented == number and at_hand and stands:
             return {"job": job.id}  # its page stays in the printer

@@ -39,7 +39,7 @@ from agent.queue.attempts import Attempt, NotNow
 from agent.queue.jobs import Job
 from agent.queue.journal import Operation, Reader
 from agent.queue.recovery import Stage
-from agent.queue.states import PAGE_IN_PRINTER, Event, Phase
+from agent.queue.states import AT_PRINTER, PAGE_IN_PRINTER, Event, Phase
 from agent.reconcile import Reconciliation
 from agent.watch import Watch
 
@@ -488,7 +488,7 @@ class PrinterWorker:
             self.track_book(self._session_now)
         if self._presented is not None and self._presented.number == number:
             job = jobs.require(self.journal.read(), self._presented.job)
-            stands = job.phase in (Phase.SELECTED, Phase.WAITING, *PAGE_IN_PRINTER)
+            stands = job.phase is Phase.WAITING or job.phase in AT_PRINTER
             # The book that went in after it would use it up on its way out: it is presented anew then.
             used = self._presented.since is _BookSince.WENT_IN
             if stands and not used and self._may_take(job, number):
@@ -553,12 +553,9 @@ class PrinterWorker:
             situation=Situation.PRINTING,
             state=PrinterState.PROCESSING,
             reasons=(),
-            presented=None,
             detail="printing",
         )
-        if self._presented is not None:
-            self.board.withdraw(self._presented.number, printer=self.name)
-        self._presented = None
+        self._forget_presented()
         self.refuse_requests()
         self._compose_ahead(attempt.job)
         Printing(self, session, self._watches, watch).run()
@@ -583,7 +580,7 @@ class PrinterWorker:
         job = jobs.find(self.journal.read(), job_id)
         if (
             job is None
-            or job.phase not in (Phase.SELECTED, *PAGE_IN_PRINTER)
+            or job.phase not in AT_PRINTER
             or job.printer != self.name
             or job.wish
             or job.held

@@ -12,7 +12,7 @@ from agent.queue import jobs
 from agent.queue.jobs import AGENT, Job, require_presented_books
 from agent.queue.journal import Reader, Row, Transaction
 from agent.queue.recovery import Stage
-from agent.queue.states import Event, Phase, state_of
+from agent.queue.states import AT_PRINTER, Event, Phase, state_of
 
 CRASHES_MAX = 2  # an attempt that ended the process this often is set aside
 
@@ -176,7 +176,7 @@ def begin_load(
         NotNow: The job may not print any more.
     """
     job = jobs.require(tx, job_id)
-    if job.phase not in (Phase.SELECTED, Phase.LOADING, Phase.LOADED) or job.printer != printer:
+    if job.phase not in AT_PRINTER or job.printer != printer:
         raise NotNow(f"job {job.id} is {job.phase}")
     check_may_print(tx, job, now=tx.now, clock_trusted=tx.clock_trusted)
     again = None if job.phase is Phase.SELECTED else latest(tx, job)
@@ -256,7 +256,7 @@ def take_back(tx: Transaction, job_id: str, *, printer: str) -> Job:
         and attempt.stage in (Stage.LOAD, Stage.CUT_OFF, Stage.LOADED)
     ):
         _put(tx, attempt, "page-cleared", stage="closed", clear=1)
-    if job.printer != printer or job.phase not in (Phase.SELECTED, Phase.LOADING, Phase.LOADED):
+    if job.printer != printer or job.phase not in AT_PRINTER:
         return job
     crashes = job.crashes
     job = jobs.move(tx, job, Event.TAKE_BACK, printer=None)

@@ -368,15 +368,18 @@ def _acknowledge(tx: Transaction, directive: Directive, *, documents_days: int) 
     if directive.envelope.seq < int(tx.station("resumed_by", 0)):
         # Signed before the resume that settled which chain counts.
         return
-    held = through if tx.journal_hash(through) == head else None
-    if held is None and not tx.station("rolled_back"):
+    held: int | None
+    if tx.journal_hash(through) == head:
+        held = through
+    elif tx.station("rolled_back"):
+        return
+    else:
         held = tx.receipt_of_hash(head)
     if held is None:
-        if not tx.station("rolled_back"):
-            tx.put("station", "rolled_back", value=1)
-            tx.receipt(
-                "journal-rolled-back", actor=AUTHORITY, evidence={"through": through, "head": head}
-            )
+        tx.put("station", "rolled_back", value=1)
+        tx.receipt(
+            "journal-rolled-back", actor=AUTHORITY, evidence={"through": through, "head": head}
+        )
         return
     # It may hold more of this chain than it acknowledges, and cannot acknowledge more than it holds.
     acknowledged = min(through, held)

@@ -210,6 +210,7 @@ ENDED = frozenset({Phase.COMPLETED, Phase.CANCELED, Phase.ABORTED})
 STOPPED = frozenset({Phase.IN_DOUBT, Phase.FAILED, Phase.VERIFY_FAILED})
 # A page may lie in the printer, but no intent was made.
 PAGE_IN_PRINTER = frozenset({Phase.LOADING, Phase.LOADED})
+AT_PRINTER = PAGE_IN_PRINTER | {Phase.SELECTED}  # taken by one, and not committed
 # The intent was journaled: there is ink, or there may be.
 MAY_HAVE_INK = STOPPED | {Phase.COMMITTED, Phase.VERIFY_WANTED, Phase.COMPLETED}
 # What a person must look at before the job can go on.
